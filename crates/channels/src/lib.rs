@@ -1,0 +1,2 @@
+//! # channels
+#![warn(clippy::print_stdout, clippy::print_stderr)]

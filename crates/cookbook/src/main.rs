@@ -1,0 +1,2 @@
+//! The `cargo cookbook` command.
+fn main() {}

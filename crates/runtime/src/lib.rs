@@ -1,0 +1,2 @@
+//! # runtime
+#![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,0 +1,2 @@
+//! # tasks
+#![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,0 +1,255 @@
+//! # Every await point: drop a future wherever it can stop
+//!
+//! "This function is cancel safe" is a claim about every place where it can be dropped: a timeout,
+//! a lost `select!` branch or an aborted task may stop it at any `.await`. This harness stops it at
+//! each of them in turn, twice, and checks after each that what must hold still holds.
+//!
+//! A future can only be dropped while it is suspended, and in a test most awaits are ready at once.
+//! So the harness polls it with a single unit of tokio's cooperative budget: after each completed
+//! tokio operation the next one suspends, exactly as it may in production when a busy task has
+//! used its budget up. Awaits that "never wait" are tried like all others.
+//!
+//! ## Use it when
+//! - a function's documentation says what is lost when its future is dropped: this is the proof;
+//! - a future of yours goes into `select!`, `timeout` or a task that somebody aborts.
+//!
+//! ## Use something else when
+//! - the question is what other threads do in between: explore interleavings with loom or shuttle.
+//!
+//! ## Add to your project
+//! ```console
+//! cargo add thiserror
+//! cargo add tokio --features rt,time
+//! ```
+//! It belongs in your tests: `cargo add --dev` and a file in `tests/` serve as well.
+//!
+//! ## Watch out
+//! - A test that finds no await point proves nothing: assert the number that is returned.
+//! - Only operations that take part in the budget suspend on demand: tokio's channels, locks,
+//!   timers, sockets and join handles do; `Notify`, and futures from elsewhere, stop where they
+//!   really wait.
+//! - Time must be paused (`start_paused = true`), or every round waits for real.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::task::coop;
+use tokio::time::timeout;
+
+/// Where a future was dropped. Suspensions are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// As soon as it suspended: what it waits for has not happened.
+    Suspended(usize),
+    /// After it was woken from that suspension and before it was polled again: what it waited for
+    /// has happened, and may already have been handed to it.
+    Woken(usize),
+}
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Suspended(point) => write!(f, "await point {point}, as it suspended"),
+            Self::Woken(point) => write!(f, "await point {point}, once it was woken"),
+        }
+    }
+}
+
+/// How the operation ended in the round that is being checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// The harness dropped it.
+    Dropped(Cut),
+    /// It ran to its end and returned this.
+    Completed(T),
+}
+
+/// What the harness found wrong.
+#[derive(Debug, Error)]
+pub enum AwaitPointError {
+    /// The check panicked after the operation was dropped at `cut`, or had completed (`None`).
+    #[error("{}: {message}", match cut {
+        Some(cut) => format!("dropped at {cut}"),
+        None => "ran to its end".to_owned(),
+    })]
+    Broken {
+        /// Where the operation was dropped.
+        cut: Option<Cut>,
+        /// The panic's message.
+        message: String,
+    },
+    /// The operation was still not done. It must be able to end, or there is no last await point.
+    #[error(
+        "still running after {suspensions} suspensions and {limit:?}: let the setup provide all that the operation waits for"
+    )]
+    Stuck {
+        /// How often it had suspended.
+        suspensions: usize,
+        /// The time it was given.
+        limit: Duration,
+    },
+    /// The harness runs without a budget, so operations that are ready would not suspend.
+    #[error(
+        "no cooperative budget here: await the harness in #[tokio::test] or a task, outside of unconstrained()"
+    )]
+    NoBudget,
+}
+
+/// An operation that suspends this often is taken to never end.
+const MAX_SUSPENSIONS: usize = 10_000;
+
+/// Runs `operation` once to its end, then again for each of its await points, dropped there; calls
+/// `check` after each of these rounds. Returns the number of await points.
+///
+/// Each round starts from a state of its own, made by `setup`. `check` gets that state after the
+/// operation's future is gone, and panics (`assert!`) when something that must hold does not.
+/// `limit` bounds each round, on the runtime's clock. The operation must do the same in each round:
+/// a round that ends before its await point comes is checked as completed.
+///
+/// # Errors
+///
+/// [`AwaitPointError::Broken`] with the await point and the message if `check` panicked,
+/// [`AwaitPointError::Stuck`] if the operation did not end within `limit` or 10,000 suspensions,
+/// [`AwaitPointError::NoBudget`] if there is no budget to ration.
+///
+/// # Panics
+///
+/// If `setup` or `operation` does.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the round under way, state included, and starts no other.
+pub async fn every_await_point<S, T>(
+    limit: Duration,
+    setup: impl AsyncFn() -> S,
+    operation: impl AsyncFn(&mut S) -> T,
+    check: impl AsyncFn(S, Outcome<T>),
+) -> Result<usize, AwaitPointError> {
+    let round = async |cut: Option<Cut>| {
+        let mut state = setup().await;
+        let (outcome, suspensions) = drive(operation(&mut state), cut, limit).await?;
+        let cut = cut.filter(|_| matches!(outcome, Outcome::Dropped(_)));
+        let checked = caught(check(state, outcome)).await;
+        checked.map_err(|message| AwaitPointError::Broken { cut, message })?;
+        Ok(suspensions)
+    };
+    let await_points = round(None).await?;
+    for point in 1..=await_points {
+        round(Some(Cut::Suspended(point))).await?;
+        round(Some(Cut::Woken(point))).await?;
+    }
+    Ok(await_points)
+}
+
+/// Polls `operation` until it completes or `cut` is reached, and drops it. Returns how it ended and
+/// how often it had suspended.
+async fn drive<T>(
+    operation: impl Future<Output = T>,
+    cut: Option<Cut>,
+    limit: Duration,
+) -> Result<(Outcome<T>, usize), AwaitPointError> {
+    let mut operation = pin!(operation);
+    let mut suspensions = 0;
+    let wake_up = Arc::new(WakeUp::default());
+    let waker = Waker::from(Arc::clone(&wake_up));
+    let dropped_at = |cut| Poll::Ready(Ok(Outcome::Dropped(cut)));
+    let ended = poll_fn(|cx| {
+        if let Err(error) = ready!(poll_leave_one_unit(cx)) {
+            return Poll::Ready(Err(error));
+        }
+        wake_up.forward_to(cx.waker());
+        // This task is polled for other reasons too, the limit's timer among them. Polling the
+        // operation then would make suspensions that are none of its own.
+        if suspensions > 0 {
+            if !wake_up.happened.swap(false, Ordering::AcqRel) {
+                return Poll::Pending;
+            }
+            if let Some(cut) = cut.filter(|cut| *cut == Cut::Woken(suspensions)) {
+                return dropped_at(cut);
+            }
+        }
+        if let Poll::Ready(value) = operation.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Poll::Ready(Ok(Outcome::Completed(value)));
+        }
+        suspensions += 1;
+        if let Some(cut) = cut.filter(|cut| *cut == Cut::Suspended(suspensions)) {
+            return dropped_at(cut);
+        }
+        if suspensions == MAX_SUSPENSIONS {
+            return Poll::Ready(Err(AwaitPointError::Stuck { suspensions, limit }));
+        }
+        Poll::Pending
+    });
+    let ended = timeout(limit, ended).await;
+    let outcome = ended.unwrap_or(Err(AwaitPointError::Stuck { suspensions, limit }))?;
+    Ok((outcome, suspensions))
+}
+
+/// Spends the running task's budget but for one unit. Pending, with the task woken again at once,
+/// if less than that is left of this turn; an error if the budget has no end.
+fn poll_leave_one_unit(cx: &mut Context<'_>) -> Poll<Result<(), AwaitPointError>> {
+    for _ in 0..=u8::MAX {
+        let unit = ready!(coop::poll_proceed(cx));
+        if !coop::has_budget_remaining() {
+            return Poll::Ready(Ok(())); // dropping `unit` gives the last one back
+        }
+        unit.made_progress();
+    }
+    Poll::Ready(Err(AwaitPointError::NoBudget))
+}
+
+/// Remembers that the operation was woken, and passes the wake-up on to the task that drives it.
+#[derive(Default)]
+struct WakeUp {
+    happened: AtomicBool,
+    driver: Mutex<Option<Waker>>,
+}
+
+impl WakeUp {
+    fn forward_to(&self, waker: &Waker) {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        driver
+            .get_or_insert_with(|| waker.clone())
+            .clone_from(waker);
+    }
+}
+
+impl Wake for WakeUp {
+    fn wake(self: Arc<Self>) {
+        self.happened.store(true, Ordering::Release);
+        let driver = self
+            .driver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+/// Awaits `check`; a panic in it becomes the error, with the panic's message.
+async fn caught(check: impl Future<Output = ()>) -> Result<(), String> {
+    let mut check = pin!(check);
+    poll_fn(|cx| {
+        // A check that panicked is never polled again, so nothing sees what it left half done.
+        match catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_message(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

@@ -1,0 +1,233 @@
+//! What the harness finds, and that it tells the truth about it.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::time::Duration;
+
+use testing::every_await_point::{AwaitPointError, Cut, Outcome, every_await_point};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Two accounts behind locks; money must not vanish between them.
+struct Bank {
+    from: Mutex<u32>,
+    to: Mutex<u32>,
+}
+
+async fn bank() -> Bank {
+    Bank {
+        from: Mutex::new(100),
+        to: Mutex::new(0),
+    }
+}
+
+async fn nothing_vanished(bank: Bank, _: Outcome<()>) {
+    assert_eq!(
+        bank.from.into_inner() + bank.to.into_inner(),
+        100,
+        "money vanished"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_between_two_awaits_is_found_and_the_await_point_named() {
+    let careless = async |bank: &mut Bank| {
+        *bank.from.lock().await -= 10;
+        *bank.to.lock().await += 10;
+    };
+    let found = every_await_point(LIMIT, bank, careless, nothing_vanished).await;
+    let Err(AwaitPointError::Broken { cut, message }) = found else {
+        panic!("the loss was not found: {found:?}");
+    };
+    assert_eq!(cut, Some(Cut::Suspended(1)));
+    assert!(message.contains("money vanished"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_keeps_the_invariant_passes_with_its_await_points_counted() {
+    let careful = async |bank: &mut Bank| {
+        let mut from = bank.from.lock().await;
+        let mut to = bank.to.lock().await;
+        *from -= 10;
+        *to += 10;
+    };
+    let points = every_await_point(LIMIT, bank, careful, nothing_vanished)
+        .await
+        .unwrap();
+    // The first lock is free and the unit of budget is there: only the second suspends.
+    assert_eq!(points, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn awaits_that_are_ready_at_once_are_await_points_too() {
+    let send_three = async |(queue, _): &mut (mpsc::Sender<u8>, mpsc::Receiver<u8>)| {
+        for item in 0..3 {
+            queue.send(item).await.unwrap();
+        }
+    };
+    let sent = RefCell::new(Vec::new());
+    let check = async |(_, received): (_, mpsc::Receiver<u8>), _| {
+        sent.borrow_mut().push(received.len());
+    };
+    let points = every_await_point(LIMIT, async || mpsc::channel(3), send_three, check).await;
+    assert_eq!(points.unwrap(), 2);
+    assert_eq!(
+        sent.into_inner(),
+        [3, 1, 1, 2, 2],
+        "the whole, then twice at each point"
+    );
+}
+
+/// A reply that is lost if it arrives and its receiver is dropped unread.
+#[tokio::test(start_paused = true)]
+async fn a_future_is_also_dropped_after_its_wake_up_and_before_its_next_poll() {
+    struct Call {
+        answer: Option<oneshot::Receiver<u8>>,
+        answered: tokio::task::JoinHandle<Result<(), u8>>,
+    }
+    let found = every_await_point(
+        LIMIT,
+        async || {
+            let (reply, answer) = oneshot::channel();
+            let answered = tokio::spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                reply.send(7)
+            });
+            Call {
+                answer: Some(answer),
+                answered,
+            }
+        },
+        async |call: &mut Call| call.answer.take().unwrap().await.unwrap(),
+        async |call, outcome| {
+            let taken = call.answered.await.unwrap().is_ok();
+            assert_eq!(
+                taken,
+                outcome == Outcome::Completed(7),
+                "delivered to nobody"
+            );
+        },
+    )
+    .await;
+    let Err(AwaitPointError::Broken { cut, .. }) = &found else {
+        panic!("not found: {found:?}")
+    };
+    assert_eq!(*cut, Some(Cut::Woken(1)));
+    assert_eq!(
+        found.unwrap_err().to_string().lines().next().unwrap(),
+        "dropped at await point 1, once it was woken: assertion `left == right` failed: delivered to nobody"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_round_is_dropped_at_its_own_instant_on_the_virtual_clock() {
+    let rounds = RefCell::new(Vec::new());
+    let points = every_await_point(
+        LIMIT,
+        async || Instant::now(),
+        async |_| {
+            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(50)).await;
+        },
+        async |started, outcome| {
+            rounds
+                .borrow_mut()
+                .push((outcome, started.elapsed().as_millis()));
+        },
+    )
+    .await;
+    assert_eq!(points.unwrap(), 3);
+    let expected = [
+        (Outcome::Completed(()), 150),
+        (Outcome::Dropped(Cut::Suspended(1)), 0),
+        (Outcome::Dropped(Cut::Woken(1)), 100),
+        (Outcome::Dropped(Cut::Suspended(2)), 100),
+        (Outcome::Dropped(Cut::Woken(2)), 100), // woken for a new budget, not by the timer
+        (Outcome::Dropped(Cut::Suspended(3)), 100),
+        (Outcome::Dropped(Cut::Woken(3)), 150),
+    ];
+    assert_eq!(rounds.into_inner(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_end_is_reported_without_an_await_point() {
+    let check = async |(), outcome| assert!(matches!(outcome, Outcome::Dropped(_)), "wrong end");
+    let found = every_await_point(LIMIT, async || (), async |()| (), check)
+        .await
+        .unwrap_err();
+    assert_eq!(found.to_string(), "ran to its end: wrong end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_waits_for_ever_is_stuck_at_the_limit() {
+    let started = Instant::now();
+    let found = every_await_point(
+        LIMIT,
+        async || (),
+        async |()| {
+            sleep(Duration::from_secs(1)).await;
+            pending::<()>().await;
+        },
+        async |(), _| (),
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(
+            found,
+            AwaitPointError::Stuck {
+                suspensions: 2,
+                limit: LIMIT
+            }
+        ),
+        "{found:?}"
+    );
+    assert_eq!(started.elapsed(), LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_only_yields_is_stuck_although_the_clock_stands_still() {
+    let spin = async |(): &mut ()| loop {
+        tokio::task::yield_now().await;
+    };
+    let started = Instant::now();
+    let found = every_await_point(LIMIT, async || (), spin, async |(), _: Outcome<()>| ()).await;
+    assert!(
+        matches!(
+            found,
+            Err(AwaitPointError::Stuck {
+                suspensions: 10_000,
+                ..
+            })
+        ),
+        "{found:?}"
+    );
+    assert_eq!(
+        started.elapsed(),
+        Duration::ZERO,
+        "a ready task never lets a paused clock advance"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_harness_outside_of_any_budget_says_so_instead_of_finding_nothing() {
+    let harness = every_await_point(LIMIT, bank, async |_| (), nothing_vanished);
+    let found = tokio::task::coop::unconstrained(harness).await;
+    assert!(matches!(found, Err(AwaitPointError::NoBudget)), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_harness_drops_the_round_under_way() {
+    let (alive, mut dropped) = mpsc::channel::<()>(1);
+    let harness = every_await_point(
+        LIMIT,
+        async || alive.clone(),
+        async |_| sleep(Duration::from_secs(10)).await,
+        async |_, _| (),
+    );
+    timeout(Duration::from_secs(5), harness).await.unwrap_err();
+    drop(alive);
+    assert_eq!(dropped.recv().await, None, "a state lives on");
+}
