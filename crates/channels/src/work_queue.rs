@@ -1,0 +1,216 @@
+//! # Work queue: bounded mpsc
+//!
+//! Many producers, a fixed number of workers, and work that arrives faster than it is done. The
+//! queue between them is bounded, so a full one slows the producers down instead of filling the
+//! memory; each job's outcome comes out at the other end, a panic included.
+//!
+//! ## Use it when
+//! - jobs come from several tasks and go on coming: requests, events, files found by a walk;
+//! - a fixed number may be worked on at once, and producers can wait for their turn.
+//!
+//! ## Use something else when
+//! - all inputs are known beforehand: `spawn_batch`;
+//! - the sender of each job waits for its answer: `request_reply`;
+//! - a job computes for more than about 100 µs between awaits: `cpu_offload`.
+//!
+//! ## Add to your project
+//! ```console
+//! cargo add futures-util --no-default-features --features std
+//! cargo add thiserror
+//! cargo add tokio --features rt,sync
+//! cargo add tokio-util
+//! ```
+//!
+//! ## Watch out
+//! - Read outcomes in another task than the one that pushes. A task that first pushes everything
+//!   waits for ever once the queue, the workers and the outcomes are full.
+//! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body
+//!   runs: one worker works and the others wait for it.
+//! - `Receiver::recv` gives `None` only once every `Sender` is gone. A clone that somebody keeps,
+//!   or one that a worker holds, keeps the workers alive: use [`Outcomes::close`].
+//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
+
+use std::any::Any;
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt;
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How many jobs may wait and how many may run.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Jobs worked on at once.
+    pub workers: NonZeroUsize,
+    /// Jobs waiting for a worker, and outcomes waiting to be read.
+    pub capacity: NonZeroUsize,
+}
+
+/// The end of the queue that takes jobs. Clone it for each producer.
+#[derive(Debug)]
+pub struct Queue<J> {
+    jobs: mpsc::Sender<(u64, J)>,
+    pushed: Arc<AtomicU64>,
+}
+
+/// The end of the queue that gives outcomes, in the order in which the jobs finish.
+///
+/// It owns the workers: **dropping it aborts them**, and with them the jobs that run or wait.
+#[derive(Debug)]
+pub struct Outcomes<R> {
+    outcomes: mpsc::Receiver<Outcome<R>>,
+    closing: CancellationToken,
+    _workers: JoinSet<()>,
+}
+
+/// How one job ended.
+#[derive(Debug)]
+pub struct Outcome<R> {
+    /// The number that [`Queue::push`] returned for the job.
+    pub job: u64,
+    /// What the handler returned.
+    pub result: Result<R, Panicked>,
+}
+
+/// The handler panicked. Only this job is affected; its worker goes on with the next.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the handler panicked: {message}")]
+pub struct Panicked {
+    /// The panic's message.
+    pub message: String,
+}
+
+/// The queue is closed, or its [`Outcomes`] are gone. Here is the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the queue takes no more jobs")]
+pub struct Closed<J>(pub J);
+
+/// Starts `limits.workers` tasks that call `handler` with each job pushed to the returned queue.
+///
+/// The workers end when the queue is closed, or its last clone dropped, and every job is done.
+///
+/// # Panics
+///
+/// If called outside of a Tokio runtime.
+#[must_use]
+pub fn work_queue<J, R, F>(
+    limits: Limits,
+    handler: impl Fn(J) -> F + Send + Sync + 'static,
+) -> (Queue<J>, Outcomes<R>)
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = R> + Send + 'static,
+{
+    let capacity = limits.capacity.get().min(Semaphore::MAX_PERMITS); // more would panic
+    let (jobs, job_receiver) = mpsc::channel(capacity);
+    let (outcome_sender, outcomes) = mpsc::channel(capacity);
+    let closing = CancellationToken::new();
+    let jobs_receiver = Arc::new(Mutex::new(job_receiver));
+    let handler = Arc::new(handler);
+
+    let mut workers = JoinSet::new();
+    for _ in 0..limits.workers.get() {
+        let (jobs, closing) = (Arc::clone(&jobs_receiver), closing.clone());
+        let (handler, outcomes) = (Arc::clone(&handler), outcome_sender.clone());
+        workers.spawn(async move {
+            while let Some((job, input)) = next_job(&jobs, &closing).await {
+                // Inside the block, so that a panic before the handler's first await is caught too.
+                // Nothing that the panic left half done is used again: the job owned it.
+                let work = AssertUnwindSafe(async { handler(input).await }).catch_unwind();
+                let result = work.await.map_err(|panic| Panicked::new(panic.as_ref()));
+                if outcomes.send(Outcome { job, result }).await.is_err() {
+                    return; // nobody is left to read it
+                }
+            }
+        });
+    }
+    let queue = Queue {
+        jobs,
+        pushed: Arc::default(),
+    };
+    (
+        queue,
+        Outcomes {
+            outcomes,
+            closing,
+            _workers: workers,
+        },
+    )
+}
+
+/// Waits for a job. The lock is held while waiting, so that one worker waits in `recv` and the
+/// others for the lock, first come, first served; it is free again before the job is worked on.
+async fn next_job<J>(jobs: &Mutex<mpsc::Receiver<J>>, closing: &CancellationToken) -> Option<J> {
+    let mut jobs = jobs.lock().await;
+    if !jobs.is_closed() {
+        if let Some(job) = closing.run_until_cancelled(jobs.recv()).await {
+            return job;
+        }
+        jobs.close();
+    }
+    jobs.recv().await
+}
+
+impl<J> Queue<J> {
+    /// Adds a job, waiting while the queue is full. Returns the number its outcome will carry.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`], with the job, once the queue is closed or its [`Outcomes`] are dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has queued nothing: the job is dropped with it.
+    pub async fn push(&self, job: J) -> Result<u64, Closed<J>> {
+        match self.jobs.reserve().await {
+            Ok(slot) => {
+                let number = self.pushed.fetch_add(1, Ordering::Relaxed);
+                slot.send((number, job));
+                Ok(number)
+            }
+            Err(_) => Err(Closed(job)),
+        }
+    }
+}
+
+impl<J> Clone for Queue<J> {
+    fn clone(&self) -> Self {
+        Self {
+            jobs: self.jobs.clone(),
+            pushed: Arc::clone(&self.pushed),
+        }
+    }
+}
+
+impl<R> Outcomes<R> {
+    /// Waits for the next outcome. `None` once the queue has ended and every outcome was read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has taken no outcome: the next call gets it.
+    pub async fn next(&mut self) -> Option<Outcome<R>> {
+        self.outcomes.recv().await
+    }
+
+    /// Refuses all further jobs, those whose `push` waits for room among them. Jobs already in the
+    /// queue are done, and their outcomes read with [`next`](Self::next).
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+impl Panicked {
+    fn new(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self {
+            message: text.unwrap_or("no message").to_owned(),
+        }
+    }
+}

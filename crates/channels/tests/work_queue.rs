@@ -1,0 +1,303 @@
+//! What the work queue promises.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use channels::work_queue::{Closed, Limits, Outcomes, Queue, work_queue};
+use testing::every_await_point::{Outcome as Round, every_await_point};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const TAKES: Duration = Duration::from_millis(100);
+
+fn limits(workers: usize, capacity: usize) -> Limits {
+    let positive = |number| NonZeroUsize::new(number).unwrap();
+    Limits {
+        workers: positive(workers),
+        capacity: positive(capacity),
+    }
+}
+
+/// A queue whose jobs take 100 ms each and come back as they are.
+fn slow_queue(workers: usize, capacity: usize) -> (Queue<u32>, Outcomes<u32>) {
+    work_queue(limits(workers, capacity), async |job| {
+        sleep(TAKES).await;
+        job
+    })
+}
+
+/// Reads to the end; the results by job number.
+async fn drain<R>(outcomes: &mut Outcomes<R>) -> Vec<(u64, Result<R, String>)> {
+    let mut all = Vec::new();
+    while let Some(outcome) = outcomes.next().await {
+        all.push((
+            outcome.job,
+            outcome.result.map_err(|panicked| panicked.to_string()),
+        ));
+    }
+    all.sort_by_key(|(job, _)| *job);
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_makes_the_sender_wait() {
+    let (queue, mut outcomes) = slow_queue(1, 1);
+    let reader = tokio::spawn(async move { drain(&mut outcomes).await });
+    let started = Instant::now();
+    let mut pushed_at = Vec::new();
+    for job in 0..4 {
+        queue.push(job).await.unwrap();
+        pushed_at.push(started.elapsed().as_millis());
+    }
+    // One runs, one waits; from then on a place is free each time that a job is done.
+    assert_eq!(pushed_at, [0, 0, 100, 200]);
+    drop(queue);
+    assert_eq!(reader.await.unwrap().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_outcomes_hold_the_workers_and_so_the_producers() {
+    let (queue, mut outcomes) = slow_queue(2, 1);
+    let mut pushed = 0;
+    while timeout(LIMIT, queue.push(pushed)).await.is_ok() {
+        pushed += 1;
+    }
+    // One outcome waits to be read, two workers hold one each, one job waits.
+    assert_eq!(pushed, 4);
+    outcomes.next().await.unwrap();
+    timeout(LIMIT, queue.push(pushed))
+        .await
+        .expect("reading one makes room for one")
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_workers_work_at_the_same_time_and_no_more_than_asked_for() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let peak = Arc::new(AtomicUsize::new(0));
+    let (now, most) = (Arc::clone(&running), Arc::clone(&peak));
+    let (queue, mut outcomes) = work_queue(limits(3, 10), move |()| {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            sleep(TAKES).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let started = Instant::now();
+    for _ in 0..9 {
+        queue.push(()).await.unwrap();
+    }
+    drop(queue);
+    assert_eq!(drain(&mut outcomes).await.len(), 9);
+    assert_eq!(peak.load(Ordering::Relaxed), 3);
+    assert_eq!(started.elapsed(), 3 * TAKES, "nine jobs, three at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_end_only_after_every_producer_is_gone() {
+    let (queue, mut outcomes) = slow_queue(2, 2);
+    let kept = queue.clone();
+    queue.push(1).await.unwrap();
+    drop(queue);
+    assert_eq!(outcomes.next().await.unwrap().result, Ok(1));
+    timeout(LIMIT, outcomes.next())
+        .await
+        .expect_err("a producer is left, so more may come");
+    kept.push(2).await.unwrap();
+    drop(kept);
+    assert_eq!(outcomes.next().await.unwrap().result, Ok(2));
+    assert!(outcomes.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_handler_loses_no_other_job_and_is_reported() {
+    // One worker, so that the jobs after the panic need the worker that it hit. The first panics
+    // before the handler returns its future, the third after an await.
+    let (queue, mut outcomes) = work_queue(limits(1, 10), |job: u32| {
+        assert_ne!(job, 0, "no zero");
+        async move {
+            sleep(TAKES).await;
+            assert_ne!(job, 2, "no two");
+            job
+        }
+    });
+    for job in 0..4 {
+        assert_eq!(queue.push(job).await, Ok(u64::from(job)));
+    }
+    drop(queue);
+    let results = drain(&mut outcomes).await;
+    let message = |index: usize| results[index].1.as_ref().unwrap_err();
+    assert_eq!(results.len(), 4);
+    assert!(message(0).contains("the handler panicked: ") && message(0).contains("no zero"));
+    assert_eq!(results[1], (1, Ok(1)));
+    assert!(message(2).contains("no two"), "{}", message(2));
+    assert_eq!(results[3], (3, Ok(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_refuses_new_jobs_and_drains_the_queued_ones() {
+    let (queue, mut outcomes) = slow_queue(1, 2);
+    for job in 0..3 {
+        queue.push(job).await.unwrap(); // one is running, two wait
+    }
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.push(3).await }
+    });
+    sleep(TAKES / 2).await;
+    outcomes.close();
+    assert_eq!(
+        drain(&mut outcomes).await,
+        [(0, Ok(0)), (1, Ok(1)), (2, Ok(2))]
+    );
+    assert_eq!(queue.push(4).await, Err(Closed(4)));
+    assert_eq!(
+        waiting.await.unwrap(),
+        Err(Closed(3)),
+        "it waited for room when the queue closed"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_an_idle_queue_ends_it_at_once_although_producers_live_on() {
+    let (queue, mut outcomes) = slow_queue(2, 1);
+    let started = Instant::now();
+    sleep(TAKES).await; // both workers wait by now
+    outcomes.close();
+    assert!(outcomes.next().await.is_none());
+    assert_eq!(started.elapsed(), TAKES);
+    drop(queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_outcomes_stops_running_jobs_and_hands_new_ones_back() {
+    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let (queue, outcomes) = work_queue(limits(2, 10), move |()| {
+        let alive = alive.clone();
+        async move {
+            let _alive = alive;
+            sleep(10 * LIMIT).await;
+        }
+    });
+    for _ in 0..5 {
+        queue.push(()).await.unwrap();
+    }
+    sleep(TAKES).await;
+    drop(outcomes);
+    assert_eq!(
+        timeout(TAKES, ended.recv()).await,
+        Ok(None),
+        "a job or its handler lives on"
+    );
+    assert_eq!(queue.push(()).await, Err(Closed(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushing_everything_before_reading_anything_waits_for_ever() {
+    let (queue, mut outcomes) = slow_queue(2, 2);
+    let push_all = async {
+        for job in 0..100 {
+            queue.push(job).await.unwrap();
+        }
+    };
+    timeout(LIMIT, push_all)
+        .await
+        .expect_err("the first outcome is read after the last push");
+    outcomes.close();
+    assert_eq!(
+        drain(&mut outcomes).await.len(),
+        6,
+        "two waiting, two running, two unread"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_locks_in_its_head_works_on_one_job_at_a_time() {
+    let (sender, receiver) = mpsc::channel(10);
+    let jobs = Arc::new(tokio::sync::Mutex::new(receiver));
+    for job in 0..4 {
+        sender.send(job).await.unwrap();
+    }
+    drop(sender);
+    let started = Instant::now();
+    let worker = async || {
+        while let Some(_job) = jobs.lock().await.recv().await {
+            sleep(TAKES).await;
+        }
+    };
+    tokio::join!(worker(), worker());
+    assert_eq!(
+        started.elapsed(),
+        4 * TAKES,
+        "two workers, and no faster than one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enormous_capacity_is_no_panic() {
+    let (queue, mut outcomes) = slow_queue(1, usize::MAX);
+    queue.push(1).await.unwrap();
+    drop(queue);
+    assert_eq!(drain(&mut outcomes).await, [(0, Ok(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_push_has_queued_nothing() {
+    let points = every_await_point(
+        LIMIT,
+        async || {
+            let (queue, outcomes) = slow_queue(1, 1);
+            queue.push(0).await.unwrap();
+            (queue, outcomes)
+        },
+        async |(queue, _)| {
+            queue.push(1).await.unwrap(); // there is room for it
+            queue.push(2).await.unwrap(); // it waits for the first job's end
+        },
+        async |(queue, mut outcomes), round| {
+            drop(queue);
+            let results = drain(&mut outcomes).await;
+            let queued = results.len() - 1;
+            // Numbers without a gap: a push that did not happen has used none.
+            assert_eq!(results.last().unwrap().0, queued as u64);
+            match round {
+                Round::Completed(()) => assert_eq!(queued, 2),
+                Round::Dropped(_) => assert!(queued <= 1, "the dropped push is in the queue"),
+            }
+        },
+    )
+    .await;
+    assert!(points.unwrap() >= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_next_has_taken_no_outcome() {
+    let points = every_await_point(
+        LIMIT,
+        async || {
+            let (queue, outcomes) = slow_queue(2, 3);
+            for job in 0..3 {
+                queue.push(job).await.unwrap();
+            }
+            (outcomes, 0)
+        },
+        async |(outcomes, read)| {
+            while outcomes.next().await.is_some() {
+                *read += 1;
+            }
+        },
+        async |(mut outcomes, read), _| {
+            assert_eq!(
+                read + drain(&mut outcomes).await.len(),
+                3,
+                "an outcome is lost"
+            );
+        },
+    )
+    .await;
+    assert!(points.unwrap() >= 3);
+}
