@@ -168,9 +168,39 @@ async fn closing_an_idle_queue_ends_it_at_once_although_producers_live_on() {
     let started = Instant::now();
     sleep(TAKES).await; // both workers wait by now
     outcomes.close();
-    assert!(outcomes.next().await.is_none());
+    assert!(
+        timeout(LIMIT, outcomes.next())
+            .await
+            .expect("the workers wait on")
+            .is_none()
+    );
     assert_eq!(started.elapsed(), TAKES);
     drop(queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_a_queue_that_is_never_empty() {
+    let (queue, mut outcomes) = work_queue(limits(2, 4), async |()| sleep(TAKES).await);
+    let producer = tokio::spawn(async move {
+        let mut pushed = 0;
+        while queue.push(()).await.is_ok() {
+            pushed += 1;
+        }
+        pushed
+    });
+    for _ in 0..10 {
+        outcomes.next().await.unwrap().result.unwrap();
+    }
+    outcomes.close();
+    let rest = timeout(LIMIT, drain(&mut outcomes))
+        .await
+        .expect("it goes on taking jobs")
+        .len();
+    assert_eq!(
+        10 + rest,
+        producer.await.unwrap(),
+        "what was pushed came out"
+    );
 }
 
 #[tokio::test(start_paused = true)]
