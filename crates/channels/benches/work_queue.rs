@@ -26,12 +26,13 @@ enum Flavor {
 }
 
 impl Flavor {
+    #[expect(clippy::expect_used, reason = "a benchmark without its runtime has nothing to do")]
     fn runtime(self) -> Runtime {
         let runtime = match self {
             Self::CurrentThread => Builder::new_current_thread().build(),
             Self::MultiThread => Builder::new_multi_thread().worker_threads(2).build(),
         };
-        runtime.unwrap_or_else(|error| std::panic::panic_any(error.to_string()))
+        runtime.expect("a runtime")
     }
 }
 

@@ -1,0 +1,335 @@
+//! What an actor and its handle promise.
+
+use std::fmt::Debug;
+use std::future::pending;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use channels::request_reply::{CallError, Handle, Inbox, actor};
+use testing::every_await_point::{Outcome, every_await_point};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const TAKES: Duration = Duration::from_millis(100);
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Adds up what it is sent, 100 ms for each request, and answers with the sum so far.
+fn adder(capacity: NonZeroUsize) -> (Handle<u32, u32>, JoinHandle<()>) {
+    let (handle, inbox) = actor(capacity);
+    let mut sum = 0;
+    let task = tokio::spawn(inbox.serve(async move |number: u32| {
+        sleep(TAKES).await;
+        sum += number;
+        sum
+    }));
+    (handle, task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_answered_in_turn_each_with_its_own_answer() {
+    let (adder, _task) = adder(ONE);
+    let started = Instant::now();
+    let (a, b, c) = tokio::join!(
+        adder.call(1, LIMIT),
+        adder.call(10, LIMIT),
+        adder.call(100, LIMIT)
+    );
+    assert_eq!((a, b, c), (Ok(1), Ok(11), Ok(111)));
+    assert_eq!(started.elapsed(), 3 * TAKES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_does_not_stop_the_actor() {
+    let (adder, _task) = adder(ONE);
+    timeout(TAKES / 2, adder.call(1, LIMIT))
+        .await
+        .expect_err("dropped while it is carried out");
+    assert_eq!(
+        adder.call(10, LIMIT).await,
+        Ok(11),
+        "the first was carried out in full"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_caller_left_before_its_turn_is_skipped() {
+    let (adder, _task) = adder(ONE);
+    let first = adder.call(1, LIMIT);
+    let impatient = timeout(TAKES / 2, adder.call(10, LIMIT));
+    let (first, impatient) = tokio::join!(first, impatient);
+    assert!(first.is_ok() && impatient.is_err());
+    assert_eq!(adder.call(100, LIMIT).await, Ok(101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_is_gone_gives_the_request_back() {
+    let (adder, task) = adder(ONE);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(adder.call(7, LIMIT).await, Err(CallError::Ended(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_ends_or_panics_with_an_accepted_request_is_an_error_for_its_caller() {
+    let (adder, task) = adder(ONE);
+    let stop = async {
+        sleep(TAKES / 2).await;
+        task.abort();
+    };
+    let (running, waiting, ()) = tokio::join!(adder.call(1, LIMIT), adder.call(2, LIMIT), stop);
+    assert_eq!(
+        (running, waiting),
+        (Err(CallError::Dropped), Err(CallError::Dropped))
+    );
+
+    let (handle, inbox) = actor::<u32, u32>(ONE);
+    let task = tokio::spawn(inbox.serve(async |_| panic!("broken")));
+    assert_eq!(handle.call(1, LIMIT).await, Err(CallError::Dropped));
+    assert!(
+        task.await.unwrap_err().is_panic(),
+        "the owner of the task sees the panic"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_covers_the_wait_for_room_and_for_the_answer() {
+    let (handle, _inbox) = actor::<u32, u32>(ONE); // nobody serves
+    let started = Instant::now();
+    assert_eq!(handle.call(1, TAKES).await, Err(CallError::Unanswered));
+    assert_eq!(started.elapsed(), TAKES);
+    assert_eq!(
+        handle.call(2, TAKES).await,
+        Err(CallError::Full(2)),
+        "the first still lies there"
+    );
+    assert_eq!(started.elapsed(), 2 * TAKES);
+
+    let (adder, _task) = adder(ONE);
+    let started = Instant::now();
+    let calls = async |number| (adder.call(number, TAKES * 3 / 2).await, started.elapsed());
+    // The third waits 100 ms for room and 50 ms for its answer, not 150 ms for each.
+    let (_, _, (third, elapsed)) = tokio::join!(calls(1), calls(2), calls(3));
+    assert_eq!(
+        (third, elapsed),
+        (Err(CallError::Unanswered), TAKES * 3 / 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn enormous_limits_are_no_panic() {
+    let (adder, _task) = adder(NonZeroUsize::MAX);
+    assert_eq!(adder.call(1, Duration::MAX).await, Ok(1));
+    assert_eq!(
+        adder.call(1, Duration::ZERO).await,
+        Err(CallError::Unanswered)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_actor_ends_with_its_last_handle_and_finishes_what_it_accepted() {
+    let (handle, inbox) = actor(ONE);
+    let answered = Arc::new(AtomicU32::new(0));
+    let task = tokio::spawn(inbox.serve_overlapping({
+        let answered = Arc::clone(&answered);
+        move |()| {
+            let answered = Arc::clone(&answered);
+            async move {
+                sleep(TAKES).await;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    timeout(TAKES / 2, handle.call((), LIMIT))
+        .await
+        .expect_err("the caller leaves half way");
+    drop(handle);
+    timeout(LIMIT, task).await.expect("it lives on").unwrap();
+    assert_eq!(answered.load(Ordering::Relaxed), 1);
+}
+
+/// Two actors of capacity 1. The first asks the second, which asks the first again.
+fn circle(serve: impl Fn(Inbox<u32, u32>, Handle<u32, u32>) -> JoinHandle<()>) -> Handle<u32, u32> {
+    let (first, first_inbox) = actor(ONE);
+    let (second, second_inbox) = actor(ONE);
+    serve(first_inbox, second);
+    serve(second_inbox, first.clone());
+    first
+}
+
+/// Counts down by asking the other actor for the rest of the way.
+async fn count_down(other: Handle<u32, u32>, number: u32) -> u32 {
+    if number == 0 {
+        0
+    } else {
+        other
+            .call(number - 1, LIMIT)
+            .await
+            .map_or(u32::MAX, |n| n + 1)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_two_overlapping_actors_at_capacity_one_does_not_deadlock() {
+    let first = circle(|inbox, other| {
+        tokio::spawn(inbox.serve_overlapping(move |number| count_down(other.clone(), number)))
+    });
+    let started = Instant::now();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let first = first.clone();
+            tokio::spawn(async move { first.call(20, LIMIT).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(20));
+    }
+    assert_eq!(
+        started.elapsed(),
+        Duration::ZERO,
+        "somebody waited for a deadline"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_actors_that_serve_one_at_a_time_stands_still_until_the_deadline() {
+    let first = circle(|inbox, other| {
+        tokio::spawn(inbox.serve(async move |number| count_down(other.clone(), number).await))
+    });
+    let started = Instant::now();
+    assert_eq!(
+        first.call(1, LIMIT).await,
+        Ok(1),
+        "there and not back: no circle yet"
+    );
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(
+        first.call(2, 2 * LIMIT).await,
+        Ok(u32::MAX),
+        "an error deep down"
+    );
+    assert_eq!(started.elapsed(), LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_an_overlapping_answer_is_logged_and_is_its_callers_error_and_nobody_elses() {
+    let logged = Arc::new(Mutex::new(String::new()));
+    let _guard = tracing::subscriber::set_default(ErrorLog(Arc::clone(&logged)));
+    let (handle, inbox) = actor(ONE);
+    let _task = tokio::spawn(inbox.serve_overlapping(|number: u32| async move {
+        assert_ne!(number, 0, "no zero");
+        number
+    }));
+    let (bad, good) = tokio::join!(handle.call(0, LIMIT), handle.call(5, LIMIT));
+    assert_eq!((bad, good), (Err(CallError::Dropped), Ok(5)));
+    let logged = logged.lock().unwrap();
+    assert!(
+        logged.contains("an actor's answer was lost") && logged.contains("no zero"),
+        "{logged}"
+    );
+}
+
+/// Keeps the fields of error events.
+struct ErrorLog(Arc<Mutex<String>>);
+
+impl Subscriber for ErrorLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::ERROR
+    }
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut |_: &Field, value: &dyn Debug| {
+            let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_str(&format!("{value:?} "));
+        });
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_with_a_handle_to_itself_never_ends_on_its_own() {
+    let (handle, inbox) = actor::<u32, u32>(ONE);
+    let itself = handle.clone();
+    let task = tokio::spawn(inbox.serve(async move |_| {
+        let _itself = &itself;
+        pending().await
+    }));
+    drop(handle);
+    timeout(LIMIT, task)
+        .await
+        .expect_err("its own handle keeps it alive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_is_carried_out_in_full_or_not_at_all() {
+    let points = every_await_point(
+        LIMIT,
+        async || {
+            let (adder, task) = adder(ONE);
+            let ahead = tokio::spawn({
+                let adder = adder.clone();
+                async move { tokio::join!(adder.call(1, LIMIT), adder.call(1, LIMIT)) }
+            });
+            sleep(TAKES / 2).await; // one is carried out, one waits: the inbox is full
+            (adder, task, ahead)
+        },
+        async |(adder, ..)| adder.call(10, LIMIT).await,
+        async |(adder, _task, ahead), outcome| {
+            ahead.await.unwrap().1.unwrap();
+            let sum = adder.call(100, LIMIT).await.unwrap();
+            assert!(
+                sum == 102 || sum == 112,
+                "{sum}: something else was lost or done twice"
+            );
+            if let Outcome::Completed(answer) = outcome {
+                assert_eq!((answer, sum), (Ok(12), 112));
+            }
+        },
+    )
+    .await;
+    assert!(
+        points.unwrap() >= 2,
+        "the wait for room and the wait for the answer"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_actor_drops_what_it_accepted_and_its_callers_hear_of_it() {
+    let points = every_await_point(
+        LIMIT,
+        async || {
+            let (handle, inbox) = actor::<u32, u32>(ONE);
+            let call = tokio::spawn(async move { handle.call(1, LIMIT).await });
+            sleep(TAKES).await;
+            (Some(inbox), call)
+        },
+        async |(inbox, _)| {
+            let double = |number| async move {
+                sleep(TAKES).await;
+                number * 2
+            };
+            inbox.take().unwrap().serve_overlapping(double).await;
+        },
+        async |(_, call), outcome| {
+            let answer = timeout(TAKES, call)
+                .await
+                .expect("the caller waits on")
+                .unwrap();
+            match outcome {
+                Outcome::Completed(()) => assert_eq!(answer, Ok(2)),
+                Outcome::Dropped(_) => assert!(matches!(answer, Ok(2) | Err(CallError::Dropped))),
+            }
+        },
+    )
+    .await;
+    assert!(points.unwrap() >= 2);
+}
