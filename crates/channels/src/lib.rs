@@ -1,6 +1,37 @@
 //! # Channels: pass messages between tasks
+//!
+//! Tokio has four channels. Choose by who must see a message; the recipes then add what each of them
+//! leaves to you: ends that are noticed, overload that is felt, cancellation that loses nothing.
+//!
+//! | Channel | Who gets a message | When it is full | Cost of a message |
+//! | --- | --- | --- | --- |
+//! | `mpsc` | one receiver, in order | the sender waits | 70 ns |
+//! | `oneshot` | one receiver, once | never: it holds one | 40 ns, with its channel |
+//! | `broadcast` | every subscriber, in order | the slowest lose the oldest | 50 ns, and 25 ns for each further subscriber |
+//! | `watch` | every subscriber, only the latest | it is replaced | 180 ns, and 25 ns for each further subscriber |
+//!
+//! The costs are `cargo bench -p channels --bench costs`: one number sent and received in the same
+//! task, without contention and without a wake-up, on a rented virtual machine of 2026. Their
+//! proportions will hold elsewhere, the figures may not.
+//!
+//! | Recipe | The job | What it costs |
+//! | --- | --- | --- |
+//! | [`work_queue`] | jobs from many producers, a fixed number of workers, every outcome told | under a tenth more than a bare loop that tells of no panic |
+//! | [`request_reply`] | one task owns the state, others ask it, each with a deadline | two channel messages a call |
+//! | [`event_bus`] | every subscriber follows every change, or hears what it missed | a lock around each publish, a clone for each subscriber |
+//! | [`config_watch`] | a file's latest good content, while the program runs | a read of the file per interval |
+//! | [`forward`] | items from one channel to another, none lost when cancelled | one place of the target while it waits |
+//!
+//! Unbounded channels are not among them: nothing holds a fast producer back, and the first sign of
+//! trouble is the end of the memory.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod forward;
-pub mod request_reply;
 pub mod work_queue;
+
+pub mod request_reply;
+
+pub mod event_bus;
+
+pub mod config_watch;
+
+pub mod forward;
