@@ -11,7 +11,10 @@ fn main() {
     divan::main();
 }
 
-#[expect(clippy::expect_used, reason = "a benchmark without its runtime has nothing to do")]
+#[expect(
+    clippy::expect_used,
+    reason = "a benchmark without its runtime has nothing to do"
+)]
 fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime")
 }

@@ -26,7 +26,10 @@ enum Flavor {
 }
 
 impl Flavor {
-    #[expect(clippy::expect_used, reason = "a benchmark without its runtime has nothing to do")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a benchmark without its runtime has nothing to do"
+    )]
     fn runtime(self) -> Runtime {
         let runtime = match self {
             Self::CurrentThread => Builder::new_current_thread().build(),

@@ -15,7 +15,10 @@ const TAKES: Duration = Duration::from_millis(100);
 
 fn limits(workers: usize, capacity: usize) -> Limits {
     let at_least_one = |number: usize| NonZeroUsize::MIN.saturating_add(number - 1);
-    Limits { workers: at_least_one(workers), capacity: at_least_one(capacity) }
+    Limits {
+        workers: at_least_one(workers),
+        capacity: at_least_one(capacity),
+    }
 }
 
 /// A queue whose jobs take 100 ms each and come back as they are.

@@ -25,9 +25,8 @@
 //!
 //! ## Watch out
 //! - A test that finds no await point proves nothing: assert the number that is returned.
-//! - Only operations that take part in the budget suspend on demand: tokio's channels, locks,
-//!   timers, sockets and join handles do; `Notify`, and futures from elsewhere, stop where they
-//!   really wait.
+//! - Only what takes part in the budget suspends on demand: tokio's channels, locks, timers and join
+//!   handles do. `Notify`, and futures from elsewhere, are dropped only where they really wait.
 //! - Time must be paused (`start_paused = true`), or every round waits for real.
 
 use std::any::Any;

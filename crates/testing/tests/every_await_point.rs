@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use testing::every_await_point::{AwaitPointError, Cut, Outcome, every_await_point};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -85,7 +86,7 @@ async fn awaits_that_are_ready_at_once_are_await_points_too() {
 async fn a_future_is_also_dropped_after_its_wake_up_and_before_its_next_poll() {
     struct Call {
         answer: Option<oneshot::Receiver<u8>>,
-        answered: tokio::task::JoinHandle<Result<(), u8>>,
+        answered: JoinHandle<Result<(), u8>>,
     }
     let found = every_await_point(
         LIMIT,
@@ -230,4 +231,77 @@ async fn a_dropped_harness_drops_the_round_under_way() {
     timeout(Duration::from_secs(5), harness).await.unwrap_err();
     drop(alive);
     assert_eq!(dropped.recv().await, None, "a state lives on");
+}
+
+/// The await points in two operations that are ready at once, the first of which uses the unit up.
+async fn points_in_two<F: Future>(operation: impl AsyncFn() -> F) -> usize {
+    let twice = async |(): &mut ()| {
+        operation().await.await;
+        operation().await.await;
+    };
+    every_await_point(LIMIT, async || (), twice, async |(), _| ())
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_locks_timers_and_join_handles_suspend_on_demand_and_others_do_not() {
+    use tokio::sync::{Notify, RwLock, Semaphore, broadcast, watch};
+    let (mutex, rwlock, semaphore) = (Mutex::new(()), RwLock::new(()), Semaphore::new(1));
+    let points = [
+        points_in_two(async || async { drop(mutex.lock().await) }).await,
+        points_in_two(async || async { drop(rwlock.read().await) }).await,
+        points_in_two(async || async { drop(semaphore.acquire().await) }).await,
+        points_in_two(async || async { mpsc::channel(1).0.send(()).await }).await,
+        points_in_two(async || async {
+            let (sender, mut receiver) = mpsc::channel(1);
+            sender.try_send(()).unwrap();
+            receiver.recv().await
+        })
+        .await,
+        points_in_two(async || async {
+            let (sender, receiver) = oneshot::channel();
+            sender.send(()).unwrap();
+            receiver.await
+        })
+        .await,
+        points_in_two(async || async {
+            let (sender, mut receiver) = broadcast::channel(1);
+            sender.send(()).unwrap();
+            receiver.recv().await
+        })
+        .await,
+        points_in_two(async || async {
+            let (sender, mut receiver) = watch::channel(0);
+            sender.send(1).unwrap();
+            receiver.changed().await
+        })
+        .await,
+        points_in_two(async || sleep(Duration::ZERO)).await,
+    ];
+    assert_eq!(points, [1; 9]);
+
+    let two_ended_tasks = async || {
+        let tasks = (tokio::spawn(async {}), tokio::spawn(async {}));
+        tokio::task::yield_now().await;
+        tasks
+    };
+    let join = async |(one, two): &mut (JoinHandle<()>, JoinHandle<()>)| {
+        one.await.unwrap();
+        two.await.unwrap();
+    };
+    assert_eq!(
+        every_await_point(LIMIT, two_ended_tasks, join, async |_, _| ())
+            .await
+            .unwrap(),
+        1
+    );
+
+    let notify = Notify::new();
+    let stored = async || async {
+        notify.notify_one();
+        notify.notified().await;
+    };
+    assert_eq!(points_in_two(stored).await, 0);
+    assert_eq!(points_in_two(async || std::future::ready(())).await, 0);
 }
