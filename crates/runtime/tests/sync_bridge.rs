@@ -367,7 +367,8 @@ fn work_that_has_not_begun_when_its_call_is_dropped_is_never_run() {
         .unwrap();
     one_thread.block_on(async {
         let (busy, free) = std::sync::mpsc::sync_channel::<()>(0);
-        let occupies = tokio::spawn(call_blocking(move |_| drop(free.recv())));
+        let occupies = tokio::spawn(call_blocking(move |_| free.recv().is_err()));
+        tokio::task::yield_now().await;
         let begun = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&begun);
         let waits = call_blocking(move |_| counter.fetch_add(1, Ordering::Relaxed));
@@ -375,14 +376,35 @@ fn work_that_has_not_begun_when_its_call_is_dropped_is_never_run() {
             .await
             .expect_err("the only thread is busy");
         drop(busy);
-        occupies.await.unwrap().unwrap();
+        assert_eq!(occupies.await.unwrap(), Ok(true));
         call_blocking(|_| ()).await.unwrap(); // behind the dropped one in the same queue
         assert_eq!(begun.load(Ordering::Relaxed), 0);
     });
 }
 
 #[tokio::test]
-async fn a_dropped_call_leaves_the_work_running_but_ends_what_it_awaits() {
+async fn work_that_has_begun_when_its_call_is_dropped_runs_on_and_its_waits_end() {
+    let (begin, begun) = oneshot::channel();
+    let (told, tell) = oneshot::channel();
+    let work = call_blocking(move |reentry| {
+        begin.send(()).unwrap();
+        let now = reentry.wait(LONG, std::future::pending::<()>());
+        let later = reentry.wait(LONG, sleep(SHORT));
+        told.send((now, later)).unwrap();
+    });
+    tokio::select! {
+        ended = work => panic!("{ended:?}"),
+        begun = begun => begun.unwrap(),
+    }
+    let waits = tell.await.expect("the work runs on");
+    assert_eq!(
+        waits,
+        (Err(CallError::Abandoned), Err(CallError::Abandoned))
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_never_run_or_cut_short_and_a_completed_one_is_whole() {
     let points = every_await_point(
         LONG,
         async || {
@@ -392,20 +414,17 @@ async fn a_dropped_call_leaves_the_work_running_but_ends_what_it_awaits() {
         async |(told, _)| {
             let told = told.take().unwrap();
             call_blocking(move |reentry| {
-                drop(reentry.wait(LONG, sleep(SHORT)));
-                told.send(reentry.wait(LONG, sleep(SHORT))).unwrap();
+                told.send(reentry.wait(LONG, async { sleep(SHORT).await }))
+                    .unwrap();
             })
             .await
             .unwrap();
         },
-        async |(_, tell), outcome| {
-            let second_wait = tell.await.expect("the work runs on");
-            let expected = match outcome {
-                Outcome::Dropped(Cut::Suspended(_)) => Err(CallError::Abandoned),
-                // Woken by the end of the work, so all its waits were over.
-                Outcome::Dropped(Cut::Woken(_)) | Outcome::Completed(()) => Ok(()),
-            };
-            assert_eq!(second_wait, expected);
+        async |(_, tell), outcome| match (outcome, tell.await) {
+            // Woken by the end of the work, so all its waits were over.
+            (Outcome::Dropped(Cut::Woken(_)) | Outcome::Completed(()), Ok(Ok(()))) => {}
+            (Outcome::Dropped(Cut::Suspended(_)), Err(_) | Ok(Err(CallError::Abandoned))) => {}
+            other => panic!("{other:?}"),
         },
     )
     .await;
