@@ -421,6 +421,7 @@ fn runner(deadline: &Deadline) -> Result<Runner> {
         deadline: Duration::from_secs(deadline.seconds),
         interrupt: interrupt()?,
         echo: true,
+        target_dir: None,
     })
 }
 

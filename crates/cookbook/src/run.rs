@@ -27,8 +27,11 @@ pub struct Runner {
     pub deadline: Duration,
     /// Raised, it stops the build and whatever runs.
     pub interrupt: Interrupt,
-    /// Whether what cargo and a single example write to standard error goes to ours.
+    /// Whether what cargo and a single example write to standard error goes to ours, or into the
+    /// verdict.
     pub echo: bool,
+    /// Where cargo builds, if not where it would by itself.
+    pub target_dir: Option<PathBuf>,
 }
 
 /// What running an example showed.
@@ -42,8 +45,8 @@ pub enum Verdict {
     NoRecording(String),
     /// It failed: how, and what it wrote to standard error.
     Failed(String, String),
-    /// It was not built: cargo has said why.
-    NotBuilt,
+    /// It was not built; what cargo said, unless that went to standard error.
+    NotBuilt(String),
     /// The interrupt came first.
     Interrupted,
 }
@@ -85,7 +88,7 @@ impl Verdict {
             Self::Differs(..) => "DIFFERENT",
             Self::NoRecording(_) => "NO RECORDING",
             Self::Failed(..) => "FAILED",
-            Self::NotBuilt => "NOT BUILT",
+            Self::NotBuilt(_) => "NOT BUILT",
             Self::Interrupted => "interrupted",
         }
     }
@@ -109,7 +112,12 @@ impl Verdict {
             }
             Self::Failed(how, stderr) if stderr.trim_end().is_empty() => format!("{how}\n"),
             Self::Failed(how, stderr) => format!("{how}\n{}\n", stderr.trim_end()),
-            Self::NotBuilt => format!("{source} was not built: see what cargo said\n"),
+            Self::NotBuilt(stderr) if stderr.is_empty() => {
+                format!(
+                    "{source} was not built: write it if it is missing, else see what cargo said\n"
+                )
+            }
+            Self::NotBuilt(stderr) => format!("{source} was not built\n{stderr}"),
         }
     }
 }
@@ -226,8 +234,7 @@ impl Runner {
     }
 
     /// Builds the examples with one cargo command, which goes on past the ones that do not compile.
-    /// Returns where the others are.
-    fn build(&self, catalog: &Catalog, examples: &[Example]) -> Result<HashMap<String, PathBuf>> {
+    fn build(&self, catalog: &Catalog, examples: &[Example]) -> Result<Built> {
         let there = |example: &&Example| catalog.root.join(&example.source).is_file();
         let mut build = process::cargo();
         // The whole workspace, so that features are what `cargo test` and `cargo run --example`
@@ -240,10 +247,13 @@ impl Runner {
             build.args(["--example", &example.name]);
         }
         if !examples.iter().any(|example| there(&example)) {
-            return Ok(HashMap::new());
+            return Ok(Built::default());
         }
         if !self.echo {
-            build.arg("--quiet");
+            build.arg("--quiet").stderr(Stdio::piped());
+        }
+        if let Some(folder) = &self.target_dir {
+            build.arg("--target-dir").arg(folder);
         }
         let mut messages = Vec::new();
         let collect = |chunk: &[u8]| {
@@ -258,17 +268,20 @@ impl Runner {
         let artifacts = lines.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
         let executables =
             artifacts.filter_map(|message| Some((message.target?, message.executable?)));
-        Ok(executables
-            .filter(|(target, _)| target.kind.iter().any(|kind| kind == "example"))
-            .map(|(target, executable)| (target.name, executable))
-            .collect())
+        Ok(Built {
+            executables: executables
+                .filter(|(target, _)| target.kind.iter().any(|kind| kind == "example"))
+                .map(|(target, executable)| (target.name, executable))
+                .collect(),
+            stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),
+        })
     }
 
     fn execute(
         &self,
         catalog: &Catalog,
         example: &Example,
-        built: &HashMap<String, PathBuf>,
+        built: &Built,
         stderr: Stdio,
         on_stdout: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Report> {
@@ -280,8 +293,11 @@ impl Runner {
         if self.interrupt.is_raised() {
             return Ok(report(Verdict::Interrupted, Duration::ZERO));
         }
-        let Some(executable) = built.get(&example.name) else {
-            return Ok(report(Verdict::NotBuilt, Duration::ZERO));
+        let Some(executable) = built.executables.get(&example.name) else {
+            return Ok(report(
+                Verdict::NotBuilt(built.stderr.clone()),
+                Duration::ZERO,
+            ));
         };
         let mut command = Command::new(executable);
         command.current_dir(&catalog.root).stderr(stderr);
@@ -323,6 +339,14 @@ fn compare(catalog: &Catalog, example: &Example, printed: &str) -> Result<Verdic
         .header(&example.output, "this run")
         .to_string();
     Ok(Verdict::Differs(diff, printed.to_owned()))
+}
+
+/// What cargo built.
+#[derive(Debug, Default)]
+struct Built {
+    executables: HashMap<String, PathBuf>,
+    /// Empty where it was not captured.
+    stderr: String,
 }
 
 /// The part of cargo's messages that says where an executable is.
