@@ -104,8 +104,14 @@ fn copy(catalog: &Catalog, recipe: &Recipe, folder: &Path) -> Result<(), Error> 
         Copy::plan(catalog, recipe, folder, options, &interrupt)?.make(&interrupt)
     };
     match make(true) {
-        // Something may not have been downloaded yet.
-        Err(Error::Cargo { .. }) => make(false),
+        // Something has not been downloaded yet.
+        Err(Error::Cargo { stderr, .. })
+            if ["offline", "registry index"]
+                .iter()
+                .any(|it| stderr.contains(it)) =>
+        {
+            make(false)
+        }
         other => other,
     }
 }
