@@ -1,4 +1,9 @@
 //! What a reader sees beside an example is what it prints: every example is run and compared.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,9 @@
 //! `copy`, driven as a user would. Whatever fails, the package must be as it was, byte for byte.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

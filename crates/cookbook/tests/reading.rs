@@ -1,4 +1,9 @@
 //! `list`, `search`, `show`, `completions`, and what holds for all commands: driven as a user would.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::Read;
 use std::path::Path;

@@ -1,8 +1,4 @@
 //! A small cookbook in a temporary folder, sound until a test plants a fault in it.
-#![expect(
-    clippy::allow_attributes,
-    reason = "in some test files the next line has nothing to do"
-)]
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::fs;
@@ -25,13 +21,13 @@ impl Planted {
             )
         };
         let root = member("root");
-        planted.write("Cargo.toml", &format!("{WORKSPACE}\n{root}"));
+        planted.write("Cargo.toml", format!("{WORKSPACE}\n{root}"));
         planted.write("README.md", README);
         planted.write("examples/joined.rs", JOINED);
         planted.write("examples/joined.out", "hello, all\n");
-        planted.write("crates/cookbook/Cargo.toml", &member("cookbook"));
+        planted.write("crates/cookbook/Cargo.toml", member("cookbook"));
         planted.write("crates/cookbook/src/lib.rs", "//! The command.\n");
-        planted.write("crates/demo/Cargo.toml", &member("demo"));
+        planted.write("crates/demo/Cargo.toml", member("demo"));
         planted.write("crates/demo/src/lib.rs", SECTION);
         planted.write("crates/demo/src/greet.rs", RECIPE);
         planted.write("crates/demo/examples/greet.rs", EXAMPLE);
