@@ -86,6 +86,9 @@ fn examples_that_print_what_was_recorded_pass_and_those_of_the_root_are_run_too(
     // As git may check it out on Windows.
     planted.write(OUTPUT, "hello, you\r\n");
     assert_eq!(check(planted.root(), &runner(&planted)), (vec![], 2));
+    // And as a program may print it there.
+    planted.edit(EXAMPLE, "println!(\"{}\"", "print!(\"{}\\r\\n\"");
+    assert_eq!(check(planted.root(), &runner(&planted)), (vec![], 2));
     planted.write("examples/joined.out", "hello\n");
     let (wrong, _) = check(planted.root(), &runner(&planted));
     assert!(

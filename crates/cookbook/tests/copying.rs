@@ -10,6 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use cookbook::copy::{Copy, CopyOptions};
+use cookbook::{Catalog, Error, Interrupt};
+
 mod support;
 
 use support::Planted;
@@ -311,6 +314,44 @@ fn a_dependency_line_with_shell_syntax_is_refused() {
         let said = refuses(&planted, 1, &["--to", "app"]);
         assert!(said.contains("is not a plain `cargo add` line"), "{said}");
     }
+}
+
+#[test]
+fn an_interrupt_after_the_last_step_takes_all_of_it_back() {
+    let planted = planted();
+    planted.edit(SOURCE, ADD_ONE, "echo nothing to add");
+    fs::rename(planted.path("app/src/lib.rs"), planted.path("app/lib.rs")).unwrap();
+    planted.write(
+        "app/Cargo.toml",
+        planted.read("app/Cargo.toml") + "[lib]\npath = \"lib.rs\"\n",
+    );
+    let catalog = Catalog::load(planted.root()).unwrap();
+    let recipe = catalog.recipe("greet").unwrap();
+    let raised = Interrupt::default();
+    raised.raise();
+    let make = |force| {
+        let before = tree(planted.root());
+        let options = CopyOptions {
+            force,
+            offline: true,
+        };
+        let copy = Copy::plan(
+            &catalog,
+            recipe,
+            &planted.path("app"),
+            options,
+            &Interrupt::default(),
+        );
+        assert!(matches!(
+            copy.unwrap().make(&raised),
+            Err(Error::Interrupted)
+        ));
+        assert_eq!(tree(planted.root()), before);
+    };
+    planted.write("app/src/greet.rs", "// mine\n");
+    make(true);
+    fs::remove_dir_all(planted.path("app/src")).unwrap();
+    make(false);
 }
 
 #[cfg(unix)]

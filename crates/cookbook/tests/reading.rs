@@ -116,6 +116,19 @@ fn only_the_fence_under_its_heading_names_dependencies() {
         json[0]["cargo_add"],
         serde_json::json!(["cargo add thiserror", "cargo add tokio --features rt"])
     );
+    planted.edit(
+        source,
+        "//! ```console\n//! cargo add thiserror",
+        "//! ```text\n//! cargo add thiserror",
+    );
+    planted.edit(
+        source,
+        "//! ```console\n//! cargo add second\n//! ```\n",
+        "",
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&prints(&planted, &["list", "--json"])).unwrap();
+    assert_eq!(json[0]["cargo_add"], serde_json::json!([]));
 }
 
 #[test]
@@ -152,6 +165,8 @@ fn search_finds_titles_prose_names_and_messages_best_first_with_the_line() {
         found.starts_with("farewell") && found.contains("\"nobody is here (os error 32)\""),
         "{found}"
     );
+    // The others have "nobody" too, and nothing else of it.
+    assert_eq!(found.lines().count(), 2, "{found}");
 }
 
 #[test]

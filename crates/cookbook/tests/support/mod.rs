@@ -113,10 +113,16 @@ pub(crate) fn hang_with_a_child(port_file: &Path) -> String {
     )
 }
 
-/// Whether the child of [`hang_with_a_child`] still lives.
+/// Whether the child of [`hang_with_a_child`] lives on. A killed one has a moment to go: the signal
+/// is sent to a whole group at once, and only the group's leader is waited for.
 pub(crate) fn lives(port_file: &Path) -> bool {
     let port = fs::read_to_string(port_file).expect("the child has not started");
-    std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).is_ok()
+    let address = ("127.0.0.1", port.parse().unwrap());
+    (0..100).all(|_| {
+        #[expect(clippy::disallowed_methods, reason = "waits for another process")]
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::net::TcpStream::connect(address).is_ok()
+    })
 }
 
 const WORKSPACE: &str = r#"[workspace]
