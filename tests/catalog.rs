@@ -421,7 +421,9 @@ fn tests_run(catalog: &Catalog) -> Vec<Fault> {
     }
     let mut faults = Vec::new();
     for recipe in catalog.recipes() {
-        if catalog.root.join(&recipe.test_file).is_file() && recipe.tests.is_empty() {
+        if catalog.root.join(&recipe.test_file).is_file()
+            && catalog.tests(recipe).unwrap().is_empty()
+        {
             faults.push(fault(
                 &recipe.test_file,
                 "has no test",

@@ -35,8 +35,8 @@ pub struct Section {
     pub recipes: Vec<Recipe>,
 }
 
-/// One recipe. What this serializes to is the interface of `list --json`; paths are relative to the
-/// workspace, with `/`, and name where a file belongs, whether it is there or not.
+/// One recipe. What this serializes to is part of the interface of `list --json`; paths are relative
+/// to the workspace, with `/`, and name where a file belongs, whether it is there or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recipe {
     /// The stem of its files, unique in the workspace.
@@ -55,8 +55,6 @@ pub struct Recipe {
     pub output: String,
     /// The file with its tests.
     pub test_file: String,
-    /// The names of its tests.
-    pub tests: Vec<String>,
     /// The `cargo add` lines under "Add to your project".
     pub cargo_add: Vec<String>,
 }
@@ -211,6 +209,42 @@ impl Catalog {
         Ok(chosen)
     }
 
+    /// The names of the recipe's tests, in order. Read when asked for: to list titles, that would be
+    /// most of the work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] or [`Error::NotUtf8`].
+    pub fn tests(&self, recipe: &Recipe) -> Result<Vec<String>> {
+        Ok(rust::test_functions(&read_if_there(
+            &self.root,
+            &recipe.test_file,
+        )?))
+    }
+
+    /// What `list --json` prints for these sections.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`tests`](Self::tests).
+    pub fn json(&self, sections: &[Section]) -> Result<String> {
+        #[derive(Serialize)]
+        struct Listed<'catalog> {
+            #[serde(flatten)]
+            recipe: &'catalog Recipe,
+            tests: Vec<String>,
+        }
+        let recipes = sections.iter().flat_map(|section| &section.recipes);
+        let listed = recipes.map(|recipe| {
+            Ok(Listed {
+                recipe,
+                tests: self.tests(recipe)?,
+            })
+        });
+        let listed: Vec<_> = listed.collect::<Result<_>>()?;
+        serde_json::to_string_pretty(&listed).map_err(|error| Error::Output(error.into()))
+    }
+
     /// The text of a file of the catalogue.
     ///
     /// # Errors
@@ -244,7 +278,6 @@ fn recipes(root: &Path, section: &str, declared: &[String]) -> Result<Vec<Recipe
             summary: page.summary,
             example: path("examples", "rs"),
             output: path("examples", "out"),
-            tests: rust::test_functions(&read_if_there(root, &test_file)?),
             cargo_add: page.cargo_add,
             source,
             test_file,

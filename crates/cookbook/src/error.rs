@@ -75,8 +75,8 @@ pub enum Error {
         /// The line.
         line: String,
     },
-    /// A cargo command failed; everything is as it was before.
-    #[error("`{command}` failed, nothing was changed{}", match stderr.trim_end() {
+    /// A cargo command failed.
+    #[error("`{command}` failed{}", match stderr.trim_end() {
         "" => String::new(),
         text => format!(":\n{text}"),
     })]

@@ -55,15 +55,26 @@ impl Snapshot {
     /// Puts everything back. Goes on past what it cannot put back, and returns it.
     pub(crate) fn restore(&self) -> Vec<Error> {
         let mut left = Vec::new();
+        // What has to go goes first: on a full disk it makes the room for the rest.
+        for (path, _) in self.files.iter().filter(|(_, before)| before.is_none()) {
+            if path.exists() {
+                left.extend(
+                    fs::remove_file(path)
+                        .map_err(Error::file("remove", path))
+                        .err(),
+                );
+            }
+        }
         for (path, before) in &self.files {
-            let now = read_if_there(path).ok();
-            let outcome = match before {
-                // What has not changed is not touched: it may be on a full or read-only disk.
-                before if now.as_ref() == Some(before) => Ok(()),
-                Some(bytes) => replace(path, bytes),
-                None => fs::remove_file(path).map_err(Error::file("remove", path)),
-            };
-            left.extend(outcome.err());
+            // What has not changed is not touched: it may be on a read-only disk.
+            if let Some(bytes) = before
+                && fs::read(path).ok().as_ref() != Some(bytes)
+            {
+                // In place, where there is no room for both.
+                let restored = replace(path, bytes)
+                    .or_else(|_| fs::write(path, bytes).map_err(Error::file("write", path)));
+                left.extend(restored.err());
+            }
         }
         for path in self.missing_folders.iter().filter(|path| path.exists()) {
             left.extend(

@@ -24,8 +24,8 @@
 //!   "example": "crates/channels/examples/work_queue.rs",
 //!   "output": "crates/channels/examples/work_queue.out",
 //!   "test_file": "crates/channels/tests/work_queue.rs",
-//!   "tests": ["a_full_queue_makes_the_sender_wait"],
-//!   "cargo_add": ["cargo add tokio --features sync"]
+//!   "cargo_add": ["cargo add tokio --features sync"],
+//!   "tests": ["a_full_queue_makes_the_sender_wait"]
 //! }]
 //! ```
 //!

@@ -228,12 +228,7 @@ fn list(catalog: &Catalog, section: Option<&str>, json: bool) -> Result<bool> {
         None => &catalog.sections,
     };
     if json {
-        let recipes: Vec<_> = sections
-            .iter()
-            .flat_map(|section| &section.recipes)
-            .collect();
-        let json =
-            serde_json::to_string_pretty(&recipes).map_err(|error| Error::Output(error.into()))?;
+        let json = catalog.json(sections)?;
         return print_bytes(format!("{json}\n").as_bytes()).map(|()| true);
     }
     let width = catalog
@@ -405,7 +400,11 @@ fn make_copy(copy: &Copy, dry_run: bool, interrupt: &Interrupt) -> Result<bool> 
         }
         print(format_args!("would write  {file}\n"))?;
     } else {
-        copy.make(interrupt)?;
+        copy.make(interrupt).inspect_err(|error| {
+            if !matches!(error, Error::NotRestored { .. }) {
+                complain("nothing was changed: everything is as it was\n");
+            }
+        })?;
         print(format_args!("wrote {file}\n"))?;
     }
     print(format_args!(

@@ -49,7 +49,7 @@ pub fn page(catalog: &Catalog, recipe: &Recipe) -> Result<String> {
         ),
     }
     heading(&mut page, "Its tests guarantee", &recipe.test_file);
-    for test in &recipe.tests {
+    for test in catalog.tests(recipe)? {
         push(&mut page, format_args!("- {test}\n"));
     }
     heading(&mut page, "Copy it into your project", "");
