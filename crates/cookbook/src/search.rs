@@ -54,7 +54,7 @@ fn look<'catalog>(
     wanted: &[String],
 ) -> (usize, Hit<'catalog>) {
     let mut best_of_word = vec![0; wanted.len()];
-    let (mut best_score, mut best_line) = (0, 1);
+    let (mut best_of_line, mut best_line) = ((0, 0), 1);
     let title = (1, 12, recipe.title.as_str());
     let name = (1, 12, recipe.name.as_str());
     let lines = matters(source)
@@ -67,7 +67,7 @@ fn look<'catalog>(
         });
     for (number, weight, text) in [title, name].into_iter().chain(lines) {
         let there: Vec<_> = words(text).collect();
-        let mut of_line = 0;
+        let mut of_line = (0, 0);
         for (word, best) in wanted.iter().zip(&mut best_of_word) {
             let closeness = there
                 .iter()
@@ -75,10 +75,12 @@ fn look<'catalog>(
                 .max()
                 .unwrap_or(0);
             *best = (*best).max(closeness * weight);
-            of_line += closeness * weight;
+            of_line.0 += u32::from(closeness > 0);
+            of_line.1 += closeness * weight;
         }
-        if of_line > best_score {
-            (best_score, best_line) = (of_line, number);
+        // The line with the most of the words tells the most, wherever it stands.
+        if of_line > best_of_line {
+            (best_of_line, best_line) = (of_line, number);
         }
     }
     let line = source.lines().nth(best_line - 1).unwrap_or_default();
@@ -90,7 +92,7 @@ fn look<'catalog>(
             .trim_end()
             .to_owned(),
         // Words that stand together on one line say more than the same words scattered.
-        score: best_of_word.iter().sum::<u32>() + best_score,
+        score: best_of_word.iter().sum::<u32>() + best_of_line.1,
     };
     (best_of_word.iter().filter(|best| **best > 0).count(), hit)
 }

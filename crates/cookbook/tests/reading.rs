@@ -159,6 +159,12 @@ fn search_finds_titles_prose_names_and_messages_best_first_with_the_line() {
             "{found}"
         );
     }
+    // The title has "say", and weighs more than a message; the message has two of the words.
+    let found = prints(&planted, &["search", "say", "error", "32"]);
+    assert!(
+        found.contains("\"nobody is here (os error 32)\""),
+        "{found}"
+    );
     let message = "thread 'main' panicked: Nobody is here! (os error 32)";
     let found = prints(&planted, &["search", message]);
     assert!(
