@@ -1,0 +1,120 @@
+//! Finding a recipe by what one knows: the job, a name from its API, the message of an error.
+
+use crate::catalog::{Catalog, Recipe};
+use crate::error::Result;
+use crate::rust::{Matter, matters};
+
+/// A recipe that was found, and why.
+#[derive(Debug)]
+pub struct Hit<'catalog> {
+    /// The recipe.
+    pub recipe: &'catalog Recipe,
+    /// The line of the recipe's file that matched best, from 1.
+    pub line_number: usize,
+    /// That line, without the slashes of a comment.
+    pub line: String,
+    score: u32,
+}
+
+/// The recipes that match the most of the words, best first. Punctuation separates words, so that a
+/// whole error message can be given; case makes no difference.
+///
+/// # Errors
+///
+/// [`Error::File`](crate::Error::File) or [`Error::NotUtf8`](crate::Error::NotUtf8) if a recipe
+/// cannot be read.
+pub fn search<'catalog>(
+    catalog: &'catalog Catalog,
+    query: &[String],
+) -> Result<Vec<Hit<'catalog>>> {
+    let mut wanted: Vec<String> = query.iter().flat_map(|text| words(text)).collect();
+    wanted.sort();
+    wanted.dedup();
+    let mut most_words = 1;
+    let mut hits = Vec::new();
+    for recipe in catalog.recipes() {
+        let source = catalog.read(&recipe.source)?;
+        let (matched, hit) = look(recipe, &source, &wanted);
+        if matched > most_words {
+            most_words = matched;
+            hits.clear();
+        }
+        if matched == most_words {
+            hits.push(hit);
+        }
+    }
+    hits.sort_by_key(|hit| std::cmp::Reverse(hit.score));
+    Ok(hits)
+}
+
+/// How many of the words the recipe has, and its best line.
+fn look<'catalog>(
+    recipe: &'catalog Recipe,
+    source: &str,
+    wanted: &[String],
+) -> (usize, Hit<'catalog>) {
+    let mut best_of_word = vec![0; wanted.len()];
+    let (mut best_of_line, mut best_line) = ((0, 0), 1);
+    let title = (1, 12, recipe.title.as_str());
+    let name = (1, 12, recipe.name.as_str());
+    let lines = matters(source)
+        .into_iter()
+        .map(|(number, matter, text)| match matter {
+            Matter::PublicName => (number, 6, text),
+            Matter::Literal => (number, 5, text),
+            Matter::Prose => (number, 4, text),
+            Matter::Comment => (number, 2, text),
+        });
+    for (number, weight, text) in [title, name].into_iter().chain(lines) {
+        let there: Vec<_> = words(text).collect();
+        let mut of_line = (0, 0);
+        for (word, best) in wanted.iter().zip(&mut best_of_word) {
+            let closeness = there
+                .iter()
+                .map(|it| closeness(word, it))
+                .max()
+                .unwrap_or(0);
+            *best = (*best).max(closeness * weight);
+            of_line.0 += u32::from(closeness > 0);
+            of_line.1 += closeness * weight;
+        }
+        // The line with the most of the words tells the most, wherever it stands.
+        if of_line > best_of_line {
+            (best_of_line, best_line) = (of_line, number);
+        }
+    }
+    let line = source.lines().nth(best_line - 1).unwrap_or_default();
+    let hit = Hit {
+        recipe,
+        line_number: best_line,
+        line: line
+            .trim_start_matches(['/', '!', ' '])
+            .trim_end()
+            .to_owned(),
+        // Words that stand together on one line say more than the same words scattered.
+        score: best_of_word.iter().sum::<u32>() + best_of_line.1,
+    };
+    (best_of_word.iter().filter(|best| **best > 0).count(), hit)
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let words = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words.map(str::to_lowercase)
+}
+
+/// 3 the same word, 2 the beginning of it, 1 a part of it. A plural finds its singular.
+fn closeness(wanted: &str, word: &str) -> u32 {
+    let singular = wanted
+        .strip_suffix('s')
+        .filter(|stem| stem.len() > 2)
+        .unwrap_or(wanted);
+    if word == wanted || word == singular {
+        3
+    } else if word.starts_with(singular) {
+        2
+    } else {
+        u32::from(singular.len() > 3 && word.contains(singular))
+    }
+}
