@@ -23,3 +23,4 @@ pub mod spawn_batch;
 pub mod join_set;
 pub mod hash_file;
 pub mod local_tasks;
+pub mod supervisor;
