@@ -4,10 +4,10 @@
 //! a lost `select!` branch or an aborted task may stop it at any `.await`. This harness stops it at
 //! each of them in turn, twice, and checks after each that what must hold still holds.
 //!
-//! A future can only be dropped while it is suspended, and in a test most awaits are ready at once.
-//! So the harness polls it with a single unit of tokio's cooperative budget: after each completed
-//! tokio operation the next one suspends, exactly as it may in production when a busy task has
-//! used its budget up. Awaits that "never wait" are tried like all others.
+//! Once begun, a future can only be dropped where it is suspended, and in a test most awaits are
+//! ready at once. So the harness rations tokio's cooperative budget: none for the first poll, then a
+//! single unit. Each tokio operation suspends before it is done, exactly as it may in production
+//! when a busy task has used its budget up. Awaits that "never wait" are tried like all others.
 //!
 //! ## Use it when
 //! - a function's documentation says what is lost when its future is dropped: this is the proof;
@@ -25,8 +25,11 @@
 //!
 //! ## Watch out
 //! - A test that finds no await point proves nothing: assert the number that is returned.
-//! - Only what takes part in the budget suspends on demand: tokio's channels, locks, timers and join
-//!   handles do. `Notify`, and futures from elsewhere, are dropped only where they really wait.
+//! - Only what takes part in the budget suspends on demand: sending, receiving, locks, timers and
+//!   join handles of tokio do. `Notify`, `Barrier`, `mpsc::Sender::closed` and futures from elsewhere
+//!   are dropped only where they really wait.
+//! - An operation that chooses at random, as `select!` without `biased` does, takes another way each
+//!   time. A round that ends before its await point is not counted, and proves nothing about it.
 //! - Time must be paused (`start_paused = true`), or every round waits for real.
 
 use std::any::Any;
@@ -39,7 +42,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 use tokio::time::timeout;
 
 /// Where a future was dropped. Suspensions are counted from 1.
@@ -48,7 +51,7 @@ pub enum Cut {
     /// As soon as it suspended: what it waits for has not happened.
     Suspended(usize),
     /// After it was woken from that suspension and before it was polled again: what it waited for
-    /// has happened, and may already have been handed to it.
+    /// has happened, if it waited for more than budget, and may already have been handed to it.
     Woken(usize),
 }
 
@@ -84,12 +87,18 @@ pub enum AwaitPointError {
         /// The panic's message.
         message: String,
     },
-    /// The operation was still not done. It must be able to end, or there is no last await point.
-    #[error(
-        "still running after {suspensions} suspensions and {limit:?}: let the setup provide all that the operation waits for"
-    )]
+    /// A round was still not done. The operation must be able to end, or there is no last await
+    /// point; a setup or a check that waits for ever has found something that was left open.
+    #[error("{phase} still running after {suspensions} suspensions and {limit:?}{}", match cut {
+        Some(cut) => format!(", in the round dropped at {cut}"),
+        None => String::new(),
+    })]
     Stuck {
-        /// How often it had suspended.
+        /// What was running: `"setup"`, `"operation"` or `"check"`.
+        phase: &'static str,
+        /// Where the operation was to be dropped in this round; `None` in the whole one.
+        cut: Option<Cut>,
+        /// How often the operation had suspended.
         suspensions: usize,
         /// The time it was given.
         limit: Duration,
@@ -105,22 +114,23 @@ pub enum AwaitPointError {
 const MAX_SUSPENSIONS: usize = 10_000;
 
 /// Runs `operation` once to its end, then again for each of its await points, dropped there; calls
-/// `check` after each of these rounds. Returns the number of await points.
+/// `check` after each of these rounds. Returns at how many await points it was really dropped, each
+/// in both ways.
 ///
 /// Each round starts from a state of its own, made by `setup`. `check` gets that state after the
 /// operation's future is gone, and panics (`assert!`) when something that must hold does not.
-/// `limit` bounds each round, on the runtime's clock. The operation must do the same in each round:
-/// a round that ends before its await point comes is checked as completed.
+/// `limit` bounds each of the three, on the runtime's clock. A round that ends before its await
+/// point comes is checked as completed, and not counted.
 ///
 /// # Errors
 ///
 /// [`AwaitPointError::Broken`] with the await point and the message if `check` panicked,
-/// [`AwaitPointError::Stuck`] if the operation did not end within `limit` or 10,000 suspensions,
-/// [`AwaitPointError::NoBudget`] if there is no budget to ration.
+/// [`AwaitPointError::Stuck`] if something did not end within `limit`, or the operation within
+/// 10,000 suspensions, [`AwaitPointError::NoBudget`] if there is no budget to ration.
 ///
 /// # Panics
 ///
-/// If `setup` or `operation` does.
+/// If `setup` or `operation` does, or the drop of the operation's future.
 ///
 /// # Cancel safety
 ///
@@ -132,19 +142,33 @@ pub async fn every_await_point<S, T>(
     check: impl AsyncFn(S, Outcome<T>),
 ) -> Result<usize, AwaitPointError> {
     let round = async |cut: Option<Cut>| {
-        let mut state = setup().await;
+        let stuck = |phase, suspensions| AwaitPointError::Stuck {
+            phase,
+            cut,
+            suspensions,
+            limit,
+        };
+        let mut state = timeout(limit, setup())
+            .await
+            .map_err(|_| stuck("setup", 0))?;
         let (outcome, suspensions) = drive(operation(&mut state), cut, limit).await?;
-        let cut = cut.filter(|_| matches!(outcome, Outcome::Dropped(_)));
-        let checked = caught(check(state, outcome)).await;
+        let reached = matches!(outcome, Outcome::Dropped(_));
+        // What is left of the budget is next to nothing: a check that only looks needs a new one.
+        yield_now().await;
+        let checked = timeout(limit, caught(check(state, outcome))).await;
+        let checked = checked.map_err(|_| stuck("check", suspensions))?;
+        let cut = cut.filter(|_| reached);
         checked.map_err(|message| AwaitPointError::Broken { cut, message })?;
-        Ok(suspensions)
+        Ok((suspensions, reached))
     };
-    let await_points = round(None).await?;
+    let (await_points, _) = round(None).await?;
+    let mut dropped_at = 0;
     for point in 1..=await_points {
-        round(Some(Cut::Suspended(point))).await?;
-        round(Some(Cut::Woken(point))).await?;
+        let (_, suspended) = round(Some(Cut::Suspended(point))).await?;
+        let (_, woken) = round(Some(Cut::Woken(point))).await?;
+        dropped_at += usize::from(suspended && woken);
     }
-    Ok(await_points)
+    Ok(dropped_at)
 }
 
 /// Polls `operation` until it completes or `cut` is reached, and drops it. Returns how it ended and
@@ -155,9 +179,16 @@ async fn drive<T>(
     limit: Duration,
 ) -> Result<(Outcome<T>, usize), AwaitPointError> {
     let mut operation = pin!(operation);
+    let mut begun = false;
     let mut suspensions = 0;
     let wake_up = Arc::new(WakeUp::default());
     let waker = Waker::from(Arc::clone(&wake_up));
+    let stuck = |suspensions| AwaitPointError::Stuck {
+        phase: "operation",
+        cut,
+        suspensions,
+        limit,
+    };
     let dropped_at = |cut| Poll::Ready(Ok(Outcome::Dropped(cut)));
     let ended = poll_fn(|cx| {
         if let Err(error) = ready!(poll_leave_one_unit(cx)) {
@@ -174,6 +205,11 @@ async fn drive<T>(
                 return dropped_at(cut);
             }
         }
+        if !begun {
+            begun = true;
+            // The unit that is left: without it, the very first operation suspends as well.
+            ready!(coop::poll_proceed(cx)).made_progress();
+        }
         if let Poll::Ready(value) = operation.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Poll::Ready(Ok(Outcome::Completed(value)));
         }
@@ -182,12 +218,12 @@ async fn drive<T>(
             return dropped_at(cut);
         }
         if suspensions == MAX_SUSPENSIONS {
-            return Poll::Ready(Err(AwaitPointError::Stuck { suspensions, limit }));
+            return Poll::Ready(Err(stuck(suspensions)));
         }
         Poll::Pending
     });
     let ended = timeout(limit, ended).await;
-    let outcome = ended.unwrap_or(Err(AwaitPointError::Stuck { suspensions, limit }))?;
+    let outcome = ended.unwrap_or_else(|_| Err(stuck(suspensions)))?;
     Ok((outcome, suspensions))
 }
 

@@ -1,8 +1,10 @@
 //! What the harness finds, and that it tells the truth about it.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::cell::RefCell;
-use std::future::pending;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use testing::every_await_point::{AwaitPointError, Cut, Outcome, every_await_point};
@@ -43,8 +45,84 @@ async fn a_loss_between_two_awaits_is_found_and_the_await_point_named() {
     let Err(AwaitPointError::Broken { cut, message }) = found else {
         panic!("the loss was not found: {found:?}");
     };
-    assert_eq!(cut, Some(Cut::Suspended(1)));
+    assert_eq!(cut, Some(Cut::Suspended(2)));
     assert!(message.contains("money vanished"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_at_the_first_await_is_found_although_it_is_ready_at_once() {
+    let lossy = async |bank: &mut Bank| {
+        *bank.from.get_mut() -= 10;
+        *bank.to.lock().await += 10;
+    };
+    let found = every_await_point(LIMIT, bank, lossy, nothing_vanished).await;
+    let Err(AwaitPointError::Broken { cut, .. }) = found else {
+        panic!("the loss was not found: {found:?}");
+    };
+    assert_eq!(cut, Some(Cut::Suspended(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setup_or_a_check_that_waits_for_ever_is_stuck_with_its_round() {
+    let setup = async || pending::<()>().await;
+    let found = every_await_point(LIMIT, setup, async |()| (), async |(), _| ()).await;
+    assert_eq!(
+        found.unwrap_err().to_string(),
+        "setup still running after 0 suspensions and 60s"
+    );
+    let check = async |(), outcome| {
+        if outcome == Outcome::Dropped(Cut::Suspended(2)) {
+            pending().await
+        }
+    };
+    let twice = async |(): &mut ()| {
+        sleep(Duration::ZERO).await;
+        sleep(Duration::ZERO).await;
+    };
+    let found = every_await_point(LIMIT, async || (), twice, check).await;
+    assert_eq!(
+        found.unwrap_err().to_string(),
+        "check still running after 2 suspensions and 60s, in the round dropped at await point 2, as it suspended"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_await_point_that_later_rounds_do_not_reach_is_not_counted() {
+    let rounds = Cell::new(0);
+    let long_once = async |(): &mut ()| {
+        rounds.set(rounds.get() + 1);
+        for _ in 0..if rounds.get() == 1 { 5 } else { 2 } {
+            sleep(Duration::ZERO).await;
+        }
+    };
+    let points = every_await_point(LIMIT, async || (), long_once, async |(), _| ()).await;
+    assert_eq!(points.unwrap(), 2);
+    assert_eq!(rounds.get(), 1 + 2 * 5, "and it was looked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_only_looks_finds_what_is_there() {
+    let look = async |mut receiver: mpsc::Receiver<u8>, _| {
+        let mut received = pin!(receiver.recv());
+        let seen = poll_fn(|cx| Poll::Ready(received.as_mut().poll(cx))).await;
+        assert_eq!(
+            seen,
+            Poll::Ready(Some(1)),
+            "the budget was spent by the harness"
+        );
+    };
+    let setup = async || {
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(1).unwrap();
+        receiver
+    };
+    let two_locks = async |_: &mut mpsc::Receiver<u8>| {
+        let lock = Mutex::new(());
+        drop(lock.lock().await);
+        drop(lock.lock().await);
+    };
+    let points = every_await_point(LIMIT, setup, two_locks, look).await;
+    assert_eq!(points.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,8 +136,7 @@ async fn an_operation_that_keeps_the_invariant_passes_with_its_await_points_coun
     let points = every_await_point(LIMIT, bank, careful, nothing_vanished)
         .await
         .unwrap();
-    // The first lock is free and the unit of budget is there: only the second suspends.
-    assert_eq!(points, 1);
+    assert_eq!(points, 2, "one for each lock, although both are free");
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,10 +151,10 @@ async fn awaits_that_are_ready_at_once_are_await_points_too() {
         sent.borrow_mut().push(received.len());
     };
     let points = every_await_point(LIMIT, async || mpsc::channel(3), send_three, check).await;
-    assert_eq!(points.unwrap(), 2);
+    assert_eq!(points.unwrap(), 3);
     assert_eq!(
         sent.into_inner(),
-        [3, 1, 1, 2, 2],
+        [3, 0, 0, 1, 1, 2, 2],
         "the whole, then twice at each point"
     );
 }
@@ -116,10 +193,10 @@ async fn a_future_is_also_dropped_after_its_wake_up_and_before_its_next_poll() {
     let Err(AwaitPointError::Broken { cut, .. }) = &found else {
         panic!("not found: {found:?}")
     };
-    assert_eq!(*cut, Some(Cut::Woken(1)));
+    assert_eq!(*cut, Some(Cut::Woken(2)));
     assert_eq!(
         found.unwrap_err().to_string().lines().next().unwrap(),
-        "dropped at await point 1, once it was woken: assertion `left == right` failed: delivered to nobody"
+        "dropped at await point 2, once it was woken: assertion `left == right` failed: delivered to nobody"
     );
 }
 
@@ -140,15 +217,17 @@ async fn each_round_is_dropped_at_its_own_instant_on_the_virtual_clock() {
         },
     )
     .await;
-    assert_eq!(points.unwrap(), 3);
+    assert_eq!(points.unwrap(), 4);
     let expected = [
         (Outcome::Completed(()), 150),
         (Outcome::Dropped(Cut::Suspended(1)), 0),
-        (Outcome::Dropped(Cut::Woken(1)), 100),
-        (Outcome::Dropped(Cut::Suspended(2)), 100),
-        (Outcome::Dropped(Cut::Woken(2)), 100), // woken for a new budget, not by the timer
+        (Outcome::Dropped(Cut::Woken(1)), 0), // woken for a new budget, not by the timer
+        (Outcome::Dropped(Cut::Suspended(2)), 0),
+        (Outcome::Dropped(Cut::Woken(2)), 100),
         (Outcome::Dropped(Cut::Suspended(3)), 100),
-        (Outcome::Dropped(Cut::Woken(3)), 150),
+        (Outcome::Dropped(Cut::Woken(3)), 100), // the same before the second sleep
+        (Outcome::Dropped(Cut::Suspended(4)), 100),
+        (Outcome::Dropped(Cut::Woken(4)), 150),
     ];
     assert_eq!(rounds.into_inner(), expected);
 }
@@ -180,7 +259,9 @@ async fn an_operation_that_waits_for_ever_is_stuck_at_the_limit() {
         matches!(
             found,
             AwaitPointError::Stuck {
-                suspensions: 2,
+                phase: "operation",
+                cut: None,
+                suspensions: 3,
                 limit: LIMIT
             }
         ),
@@ -280,7 +361,7 @@ async fn channels_locks_timers_and_join_handles_suspend_on_demand_and_others_do_
         .await,
         points_in_two(async || sleep(Duration::ZERO)).await,
     ];
-    assert_eq!(points, [1; 9]);
+    assert_eq!(points, [2; 9]);
 
     let two_ended_tasks = async || {
         let tasks = (tokio::spawn(async {}), tokio::spawn(async {}));
@@ -295,7 +376,7 @@ async fn channels_locks_timers_and_join_handles_suspend_on_demand_and_others_do_
         every_await_point(LIMIT, two_ended_tasks, join, async |_, _| ())
             .await
             .unwrap(),
-        1
+        2
     );
 
     let notify = Notify::new();
