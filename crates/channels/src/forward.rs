@@ -22,17 +22,19 @@
 //! ## Watch out
 //! - `to.send(from.recv().await)` is two awaits with an item in between: cancelled while `to` is
 //!   full, it has taken an item and drops it.
-//! - While it waits for an item, [`forward`] keeps one place of `to` reserved. Where others send to
-//!   the same channel, give it a place more: at a capacity of 1 they would wait for this one's input.
+//! - While it waits for an item, [`forward`] keeps one place of `to` reserved. The capacity of `to`
+//!   must exceed the number of forwarders into it, or idle ones keep a busy one out.
+//! - Cancelled while `to` is full, it gives up its turn and queues again from the end: cancelled often
+//!   enough, and with others that send, it may never have its turn.
 //! - What lies in a channel is dropped with its receiver. Drain `to` before you drop it.
 
 use thiserror::Error;
 use tokio::select;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-/// Nobody receives from the target any more. What was not moved is still in the source.
+/// Nobody receives from the target any more. What was not moved, if anything, is in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the target channel is closed; the items left stay in the source")]
+#[error("the target channel is closed; what was not moved is still in the source")]
 pub struct TargetClosed;
 
 /// Moves items from `from` to `to`, each through `convert`, until `from` has ended: every sender
@@ -55,7 +57,8 @@ pub async fn forward<T, U>(
     to: &Sender<U>,
     mut convert: impl FnMut(T) -> U,
 ) -> Result<(), TargetClosed> {
-    loop {
+    // Asked before each reserve: once the last item is moved there is nothing to wait for.
+    while !(from.is_closed() && from.is_empty()) {
         let place = to.reserve().await.map_err(|_| TargetClosed)?;
         let item = select! {
             biased; // with both ready, the item has to stay where it is
@@ -65,7 +68,8 @@ pub async fn forward<T, U>(
         // No await from here on: nothing can come between taking the item and placing it.
         match item {
             Some(item) => place.send(convert(item)),
-            None => return Ok(()),
+            None => break,
         }
     }
+    Ok(())
 }

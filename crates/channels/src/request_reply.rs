@@ -23,11 +23,12 @@
 //! ## Watch out
 //! - Actors that call each other in a circle stand still: each waits in its handler for the other,
 //!   and neither reads its inbox, whatever its capacity. Use [`Inbox::serve_overlapping`] for
-//!   handlers that call other actors. Deadlines alone only turn the standstill into errors.
+//!   handlers that call other actors, with a limit above the number of calls that can be under way
+//!   at once. Deadlines alone only turn the standstill into errors.
 //! - After [`CallError::Unanswered`] the request may have been carried out. Repeat it only if doing
 //!   it twice does no harm.
-//! - An actor lives until the last [`Handle`] is dropped. One that holds a handle to itself, or is
-//!   part of a circle of handles, never ends on its own: keep the task and abort it.
+//! - An actor lives until the last [`Handle`] is dropped, and then ends what it has accepted. One
+//!   that holds a handle to itself never ends on its own: keep the task and abort it.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -88,6 +89,10 @@ impl<Q, A> Handle<Q, A> {
     ///
     /// A [`CallError`] that tells whether the actor accepted the request; if not, it hands it back.
     ///
+    /// # Panics
+    ///
+    /// If awaited outside of a Tokio runtime, or in one without timers.
+    ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, the request was not sent, is skipped, or is carried out in full
@@ -99,12 +104,19 @@ impl<Q, A> Handle<Q, A> {
             Ok(Err(_)) => return Err(CallError::Ended(request)),
             Err(_) => return Err(CallError::Full(request)),
         };
-        let (answer, receiver) = oneshot::channel();
+        let (answer, mut receiver) = oneshot::channel();
         slot.send(Envelope { request, answer });
-        match timeout_at(deadline, receiver).await {
-            Ok(answer) => answer.map_err(|_| CallError::Dropped),
-            Err(_) => Err(CallError::Unanswered),
-        }
+        let answered = timeout_at(deadline, async {
+            select! {
+                biased;
+                answer = &mut receiver => answer.ok(),
+                // An inbox dropped just before the request was sent never looks at it, and would
+                // keep this end waiting: the channel, and the request in it, live as long as `self`.
+                () = self.requests.closed() => receiver.try_recv().ok(),
+            }
+        });
+        let answer = answered.await.map_err(|_| CallError::Unanswered)?;
+        answer.ok_or(CallError::Dropped)
     }
 }
 
@@ -141,19 +153,23 @@ impl<Q, A> Inbox<Q, A> {
     /// handler itself runs alone, one request at a time, and is where state changes; the future that
     /// it returns gives the answer and runs as a task, while the next requests are handled.
     ///
-    /// There are as many tasks as accepted requests without an answer. A panic in one is logged,
-    /// and its caller gets [`CallError::Dropped`]; the actor goes on.
+    /// At most `limit` answers are under way at once; further requests wait in the inbox. A task
+    /// whose caller gives up is dropped at its next await. A panic in one is logged, and its caller
+    /// gets [`CallError::Dropped`]; the actor goes on.
     ///
     /// # Panics
     ///
-    /// If the handler itself does.
+    /// If the handler itself does; the answers under way are dropped with it.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the actor and its tasks: every accepted request's caller gets
     /// [`CallError::Dropped`].
-    pub async fn serve_overlapping<F>(mut self, mut handler: impl FnMut(Q) -> F)
-    where
+    pub async fn serve_overlapping<F>(
+        mut self,
+        limit: NonZeroUsize,
+        mut handler: impl FnMut(Q) -> F,
+    ) where
         A: Send + 'static,
         F: Future<Output = A> + Send + 'static,
     {
@@ -161,11 +177,17 @@ impl<Q, A> Inbox<Q, A> {
         loop {
             select! {
                 Some(ended) = answering.join_next() => report(ended),
-                envelope = self.requests.recv() => {
-                    let Some(Envelope { request, answer }) = envelope else { break };
+                envelope = self.requests.recv(), if answering.len() < limit.get() => {
+                    let Some(Envelope { request, mut answer }) = envelope else { break };
                     if !answer.is_closed() {
                         let work = handler(request);
-                        answering.spawn(async move { drop(answer.send(work.await)) });
+                        answering.spawn(async move {
+                            select! {
+                                biased;
+                                value = work => drop(answer.send(value)),
+                                () = answer.closed() => {}
+                            }
+                        });
                     }
                 }
             }

@@ -5,7 +5,7 @@
 //! memory; each job's outcome comes out at the other end, a panic included.
 //!
 //! ## Use it when
-//! - jobs come from several tasks and go on coming: requests, events, files found by a walk;
+//! - jobs come from several tasks and go on coming: requests, events, lines of a file;
 //! - a fixed number may be worked on at once, and producers can wait for their turn.
 //!
 //! ## Use something else when
@@ -25,9 +25,14 @@
 //!   waits for ever once the queue, the workers and the outcomes are full.
 //! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body
 //!   runs: one worker works and the others wait for it.
-//! - `Receiver::recv` gives `None` only once every `Sender` is gone. A clone that somebody keeps,
-//!   or one that a worker holds, keeps the workers alive: use [`Outcomes::close`].
-//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
+//! - A handler that pushes into its own queue stands still with it once it is full: each worker
+//!   waits for room that only another worker could make. Feed such finds back from the reader.
+//! - A handler that captures something is "an async closure that does not implement `Fn`". Clone per
+//!   job: `move |job| { let pool = Arc::clone(&pool); async move { … } }`, as the example does.
+//! - What a panicking handler had locked and half changed is there for the next job as it was left:
+//!   tokio's `Mutex` is not poisoned.
+//! - With a bare channel, `recv` gives `None` only once every `Sender` is gone: a clone that somebody
+//!   keeps also keeps the workers. Here [`Outcomes::close`] ends it all the same.
 
 use std::any::Any;
 use std::num::NonZeroUsize;
@@ -38,6 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::select;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -55,11 +61,14 @@ pub struct Limits {
 pub struct Queue<J> {
     jobs: mpsc::Sender<(u64, J)>,
     pushed: Arc<AtomicU64>,
+    /// Changes with [`Outcomes::close`], ends with the [`Outcomes`].
+    closing: watch::Receiver<()>,
 }
 
 /// The end of the queue that gives outcomes, in the order in which the jobs finish.
 ///
-/// It owns the workers: **dropping it aborts them**, and with them the jobs that run or wait.
+/// It owns the workers: **dropping it drops the jobs that wait, and stops those that run at their
+/// next await**.
 #[derive(Debug)]
 pub struct Outcomes<R> {
     outcomes: mpsc::Receiver<Outcome<R>>,
@@ -89,6 +98,17 @@ pub struct Panicked {
 #[error("the queue takes no more jobs")]
 pub struct Closed<J>(pub J);
 
+/// Why [`Queue::try_push`] did not take the job. Here it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TryPushError<J> {
+    /// There is no room at the moment.
+    #[error("the queue is full")]
+    Full(J),
+    /// The queue is closed, or its [`Outcomes`] are gone.
+    #[error("the queue takes no more jobs")]
+    Closed(J),
+}
+
 /// Starts `limits.workers` tasks that call `handler` with each job pushed to the returned queue.
 ///
 /// The workers end when the queue is closed, or its last clone dropped, and every job is done.
@@ -109,18 +129,25 @@ where
     let capacity = limits.capacity.get().min(Semaphore::MAX_PERMITS); // more would panic
     let (jobs, job_receiver) = mpsc::channel(capacity);
     let (outcome_sender, outcomes) = mpsc::channel(capacity);
-    let closing = watch::Sender::new(());
+    let (closing, closed) = watch::channel(());
     let jobs_receiver = Arc::new(Mutex::new(job_receiver));
     let handler = Arc::new(handler);
 
     let mut workers = JoinSet::new();
+    // A task of its own, since the workers may all be busy when the close comes, and pushes that
+    // wait for room must not wait for them.
+    let (to_close, mut asked) = (Arc::clone(&jobs_receiver), closed.clone());
+    workers.spawn(async move {
+        if asked.changed().await.is_ok() {
+            to_close.lock().await.close();
+        }
+    });
     for _ in 0..limits.workers.get() {
         let (jobs, mut closing) = (Arc::clone(&jobs_receiver), closing.subscribe());
         let (handler, outcomes) = (Arc::clone(&handler), outcome_sender.clone());
         workers.spawn(async move {
             while let Some((job, input)) = next_job(&jobs, &mut closing).await {
                 // Inside the block, so that a panic before the handler's first await is caught too.
-                // Nothing that the panic left half done is used again: the job owned it.
                 let work = AssertUnwindSafe(async { handler(input).await }).catch_unwind();
                 let result = work.await.map_err(|panic| Panicked::new(panic.as_ref()));
                 if outcomes.send(Outcome { job, result }).await.is_err() {
@@ -132,6 +159,7 @@ where
     let queue = Queue {
         jobs,
         pushed: Arc::default(),
+        closing: closed,
     };
     (
         queue,
@@ -153,10 +181,10 @@ async fn next_job<J>(
     // Asked first: with a queue that is never empty the code below would never get to listen.
     if !closing.has_changed().unwrap_or(true) {
         if let Ok(job) = jobs.try_recv() {
-            return Some(job); // under load, listening is a tenth of what the queue costs
+            return Some(job); // under load, listening for the close as well would cost
         }
         select! {
-            biased; // a job that came with the close is taken first: it was accepted
+            biased; // a queue that has jobs need not listen
             job = jobs.recv() => return job,
             _ = closing.changed() => {}
         }
@@ -174,16 +202,43 @@ impl<J> Queue<J> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has queued nothing: the job is dropped with it.
+    /// Dropped before it is done, it has queued nothing: the job is dropped with it. To keep the job
+    /// when there is no room, use [`try_push`](Self::try_push).
     pub async fn push(&self, job: J) -> Result<u64, Closed<J>> {
+        if self.is_closing() {
+            return Err(Closed(job));
+        }
         match self.jobs.reserve().await {
-            Ok(slot) => {
-                let number = self.pushed.fetch_add(1, Ordering::Relaxed);
-                slot.send((number, job));
-                Ok(number)
-            }
+            Ok(slot) => Ok(self.send(slot, job)),
             Err(_) => Err(Closed(job)),
         }
+    }
+
+    /// Adds a job if there is room for it now. Returns the number its outcome will carry.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPushError`] with the job.
+    pub fn try_push(&self, job: J) -> Result<u64, TryPushError<J>> {
+        if self.is_closing() {
+            return Err(TryPushError::Closed(job));
+        }
+        match self.jobs.try_reserve() {
+            Ok(slot) => Ok(self.send(slot, job)),
+            Err(TrySendError::Full(())) => Err(TryPushError::Full(job)),
+            Err(TrySendError::Closed(())) => Err(TryPushError::Closed(job)),
+        }
+    }
+
+    /// The channel itself is closed a moment later, by a task, and this push may come before that.
+    fn is_closing(&self) -> bool {
+        self.closing.has_changed().unwrap_or(true)
+    }
+
+    fn send(&self, slot: mpsc::Permit<'_, (u64, J)>, job: J) -> u64 {
+        let number = self.pushed.fetch_add(1, Ordering::Relaxed);
+        slot.send((number, job));
+        number
     }
 }
 
@@ -192,12 +247,14 @@ impl<J> Clone for Queue<J> {
         Self {
             jobs: self.jobs.clone(),
             pushed: Arc::clone(&self.pushed),
+            closing: self.closing.clone(),
         }
     }
 }
 
 impl<R> Outcomes<R> {
-    /// Waits for the next outcome. `None` once the queue has ended and every outcome was read.
+    /// Waits for the next outcome. `None` once the queue has ended and every outcome was read, or the
+    /// workers' runtime has shut down.
     ///
     /// # Cancel safety
     ///

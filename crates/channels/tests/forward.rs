@@ -149,31 +149,72 @@ async fn it_ends_when_every_sender_is_gone_and_everything_is_moved_and_converted
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_ends_with_its_source_although_the_target_is_full() {
+    let (source, mut from) = mpsc::channel(3);
+    let (to, mut target) = mpsc::channel(3);
+    for item in [1, 2, 3] {
+        source.send(item).await.unwrap();
+    }
+    drop(source);
+    let ended = timeout(LIMIT, forward(&mut from, &to, |item| item)).await;
+    assert_eq!(ended, Ok(Ok(())), "it waits for room that it does not need");
+    let mut arrived = Vec::new();
+    assert_eq!(target.recv_many(&mut arrived, 10).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_forwarders_keep_a_busy_one_out_of_a_target_with_no_place_for_it() {
+    for (capacity, gets_through) in [(2, false), (3, true)] {
+        let (to, mut target) = mpsc::channel(capacity);
+        let mut idle_sources = Vec::new();
+        for _ in 0..2 {
+            let (source, mut from) = mpsc::channel::<u32>(1);
+            let to = to.clone();
+            tokio::spawn(async move { forward(&mut from, &to, |item| item).await });
+            idle_sources.push(source);
+        }
+        tokio::task::yield_now().await;
+        let (busy, mut from) = mpsc::channel(1);
+        busy.send(7).await.unwrap();
+        tokio::spawn(async move { forward(&mut from, &to, |item| item).await });
+        let received = timeout(LIMIT, target.recv()).await;
+        assert_eq!(
+            received == Ok(Some(7)),
+            gets_through,
+            "with a capacity of {capacity}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closed_target_ends_it_at_once_and_what_was_not_moved_stays_in_the_source() {
-    let (source, mut from) = mpsc::channel(8);
-    let (to, target) = mpsc::channel::<u32>(8);
-    let started = Instant::now();
-    let close = async {
-        sleep(MS).await;
-        source.send(1).await.unwrap(); // comes at the same moment as the close
-        drop(target);
-        pending::<()>().await;
-    };
-    let ended = tokio::select! {
-        ended = timeout(LIMIT, forward(&mut from, &to, |item| item)) => ended,
-        () = close => unreachable!(),
-    };
-    assert_eq!(
-        ended,
-        Ok(Err(TargetClosed)),
-        "it waits for an item that nobody wants"
-    );
-    assert_eq!(started.elapsed(), MS);
-    assert_eq!(from.try_recv(), Ok(1));
-    assert_eq!(
-        forward(&mut from, &to, |item| item).await,
-        Err(TargetClosed)
-    );
+    for _ in 0..50 {
+        // Again and again, so that a choice at random would be seen.
+        let (source, mut from) = mpsc::channel(8);
+        let (to, target) = mpsc::channel::<u32>(8);
+        let started = Instant::now();
+        let close = async {
+            sleep(MS).await;
+            source.send(1).await.unwrap(); // comes at the same moment as the close
+            drop(target);
+            pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = timeout(LIMIT, forward(&mut from, &to, |item| item)) => ended,
+            () = close => unreachable!(),
+        };
+        assert_eq!(
+            ended,
+            Ok(Err(TargetClosed)),
+            "it waits for an item that nobody wants"
+        );
+        assert_eq!(started.elapsed(), MS);
+        assert_eq!(from.try_recv(), Ok(1));
+        assert_eq!(
+            forward(&mut from, &to, |item| item).await,
+            Err(TargetClosed)
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
 //! What an actor and its handle promise.
+#![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use channels::request_reply::{CallError, Handle, Inbox, actor};
 use testing::every_await_point::{Outcome, every_await_point};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::field::Field;
@@ -17,6 +19,7 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 const LIMIT: Duration = Duration::from_secs(60);
 const TAKES: Duration = Duration::from_millis(100);
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
+const MANY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_000);
 
 /// Adds up what it is sent, 100 ms for each request, and answers with the sum so far.
 fn adder(capacity: NonZeroUsize) -> (Handle<u32, u32>, JoinHandle<()>) {
@@ -131,25 +134,99 @@ async fn enormous_limits_are_no_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_actor_ends_with_its_last_handle_and_finishes_what_it_accepted() {
-    let (handle, inbox) = actor(ONE);
-    let answered = Arc::new(AtomicU32::new(0));
-    let task = tokio::spawn(inbox.serve_overlapping({
-        let answered = Arc::clone(&answered);
-        move |()| {
-            let answered = Arc::clone(&answered);
-            async move {
-                sleep(TAKES).await;
-                answered.fetch_add(1, Ordering::Relaxed);
-            }
+async fn the_actor_ends_with_its_last_handle_and_answers_what_it_accepted() {
+    let (handle, inbox) = actor::<u32, u32>(ONE);
+    let task = tokio::spawn(inbox.serve_overlapping(MANY, |number| async move {
+        sleep(TAKES).await;
+        number
+    }));
+    let (sender, receiver) = oneshot::channel();
+    let caller = tokio::spawn(async move {
+        let answer = handle.call(7, LIMIT).await;
+        sender.send(answer).unwrap();
+    });
+    assert_eq!(receiver.await.unwrap(), Ok(7));
+    caller.await.unwrap();
+    timeout(LIMIT, task).await.expect("it lives on").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_under_way_are_limited_and_stop_when_their_callers_give_up() {
+    let alive = Arc::new(());
+    let (handle, inbox) = actor::<(), ()>(ONE);
+    let held = Arc::clone(&alive);
+    let three = ONE.saturating_add(2);
+    let task = tokio::spawn(inbox.serve_overlapping(three, move |()| {
+        let held = Arc::clone(&held);
+        async move {
+            let _held = held;
+            pending().await
         }
     }));
-    timeout(TAKES / 2, handle.call((), LIMIT))
-        .await
-        .expect_err("the caller leaves half way");
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.call((), TAKES).await })
+        })
+        .collect();
+    sleep(TAKES / 2).await;
+    assert_eq!(
+        Arc::strong_count(&alive),
+        2 + 3,
+        "besides the test's and the handler's own"
+    );
+    let mut full = 0;
+    for caller in callers {
+        full += usize::from(caller.await.unwrap() == Err(CallError::Full(())));
+    }
+    assert_eq!(full, 10 - 3 - 1, "three under way, one in the inbox");
+    sleep(TAKES).await;
+    assert_eq!(
+        Arc::strong_count(&alive),
+        2,
+        "work for callers that have left"
+    );
     drop(handle);
-    timeout(LIMIT, task).await.expect("it lives on").unwrap();
-    assert_eq!(answered.load(Ordering::Relaxed), 1);
+    timeout(LIMIT, task)
+        .await
+        .expect("it waits for answers that nobody wants")
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_requests_whose_callers_left_before_their_turn_are_skipped() {
+    let handled = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&handled);
+    let (handle, inbox) = actor::<(), ()>(ONE);
+    let task = tokio::spawn(inbox.serve_overlapping(ONE, move |()| {
+        count.fetch_add(1, Ordering::Relaxed);
+        sleep(TAKES)
+    }));
+    let first = handle.call((), LIMIT);
+    let impatient = handle.call((), TAKES / 2);
+    let (first, impatient) = tokio::join!(first, impatient);
+    assert_eq!((first, impatient), (Ok(()), Err(CallError::Unanswered)));
+    drop(handle);
+    task.await.unwrap();
+    assert_eq!(handled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_races_with_the_end_of_its_actor_does_not_wait_for_its_deadline() {
+    for _ in 0..2_000 {
+        let (handle, inbox) = actor::<(), ()>(ONE);
+        let end = tokio::spawn(async move { drop(inbox) });
+        let call = tokio::spawn(async move { handle.call((), LIMIT).await });
+        end.await.unwrap();
+        let answer = timeout(LIMIT / 2, call)
+            .await
+            .expect("it waits on")
+            .unwrap();
+        assert!(
+            matches!(answer, Err(CallError::Ended(()) | CallError::Dropped)),
+            "{answer:?}"
+        );
+    }
 }
 
 /// Two actors of capacity 1. The first asks the second, which asks the first again.
@@ -176,7 +253,7 @@ async fn count_down(other: Handle<u32, u32>, number: u32) -> u32 {
 #[tokio::test(start_paused = true)]
 async fn a_circle_of_two_overlapping_actors_at_capacity_one_does_not_deadlock() {
     let first = circle(|inbox, other| {
-        tokio::spawn(inbox.serve_overlapping(move |number| count_down(other.clone(), number)))
+        tokio::spawn(inbox.serve_overlapping(MANY, move |number| count_down(other.clone(), number)))
     });
     let started = Instant::now();
     let calls: Vec<_> = (0..50)
@@ -220,7 +297,7 @@ async fn a_panic_in_an_overlapping_answer_is_logged_and_is_its_callers_error_and
     let logged = Arc::new(Mutex::new(String::new()));
     let _guard = tracing::subscriber::set_default(ErrorLog(Arc::clone(&logged)));
     let (handle, inbox) = actor(ONE);
-    let _task = tokio::spawn(inbox.serve_overlapping(|number: u32| async move {
+    let _task = tokio::spawn(inbox.serve_overlapping(MANY, |number: u32| async move {
         assert_ne!(number, 0, "no zero");
         number
     }));
@@ -317,7 +394,7 @@ async fn a_dropped_actor_drops_what_it_accepted_and_its_callers_hear_of_it() {
                 sleep(TAKES).await;
                 number * 2
             };
-            inbox.take().unwrap().serve_overlapping(double).await;
+            inbox.take().unwrap().serve_overlapping(MANY, double).await;
         },
         async |(_, call), outcome| {
             let answer = timeout(TAKES, call)

@@ -1,11 +1,12 @@
 //! What the work queue promises.
+#![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use channels::work_queue::{Closed, Limits, Outcomes, Queue, work_queue};
+use channels::work_queue::{Closed, Limits, Outcomes, Queue, TryPushError, work_queue};
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -201,6 +202,148 @@ async fn closing_ends_a_queue_that_is_never_empty() {
         producer.await.unwrap(),
         "what was pushed came out"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_the_moment_of_the_close_or_the_drop_every_push_gets_its_job_back() {
+    for drop_it in [false, true] {
+        let (queue, outcomes) = slow_queue(1, 1);
+        queue.push(0).await.unwrap();
+        sleep(TAKES / 2).await; // the worker is busy, and will be when the next push comes
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            queue.push(1).await.unwrap();
+            async move { queue.push(2).await }
+        });
+        tokio::task::yield_now().await;
+        let closed_at = Instant::now();
+        let kept = if drop_it {
+            drop(outcomes);
+            None
+        } else {
+            outcomes.close();
+            Some(outcomes)
+        };
+        assert_eq!(queue.push(3).await, Err(Closed(3)));
+        assert_eq!(queue.try_push(4), Err(TryPushError::Closed(4)));
+        assert_eq!(waiting.await.unwrap(), Err(Closed(2)), "it waited for room");
+        assert_eq!(closed_at.elapsed(), Duration::ZERO);
+        if let Some(mut outcomes) = kept {
+            assert_eq!(drain(&mut outcomes).await, [(0, Ok(0)), (1, Ok(1))]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn try_push_gives_the_job_back_when_there_is_no_room() {
+    let (queue, mut outcomes) = slow_queue(1, 1);
+    assert_eq!(queue.try_push(0), Ok(0));
+    assert_eq!(queue.try_push(1), Err(TryPushError::Full(1)));
+    outcomes.next().await.unwrap();
+    assert_eq!(queue.try_push(1), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_that_push_into_their_own_queue_stand_still_until_it_is_closed() {
+    let own = Arc::new(std::sync::OnceLock::<Queue<u32>>::new());
+    let handle = Arc::clone(&own);
+    let (queue, mut outcomes) = work_queue(limits(2, 2), move |depth: u32| {
+        let own = Arc::clone(&handle);
+        async move {
+            for _ in 0..if depth > 0 { 4 } else { 0 } {
+                if let Some(queue) = own.get() {
+                    queue.push(depth - 1).await.ok();
+                }
+            }
+        }
+    });
+    drop(own.set(queue.clone()));
+    queue.push(4).await.unwrap();
+    timeout(LIMIT, outcomes.next())
+        .await
+        .expect_err("each worker waits for room");
+    outcomes.close();
+    let ended = timeout(LIMIT, drain(&mut outcomes))
+        .await
+        .expect("the close does not end it");
+    assert_eq!(ended.len(), 4, "two that ran, two that waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_panic_left_half_changed_under_a_lock_is_there_for_the_next_job() {
+    let account = Arc::new(tokio::sync::Mutex::new((100, 0)));
+    let (queue, mut outcomes) = work_queue(limits(1, 2), move |panics: bool| {
+        let account = Arc::clone(&account);
+        async move {
+            let mut account = account.lock().await;
+            account.0 -= 10;
+            assert!(!panics, "half way");
+            account.1 += 10;
+            account.0 + account.1
+        }
+    });
+    queue.push(true).await.unwrap();
+    queue.push(false).await.unwrap();
+    drop(queue);
+    let results = drain(&mut outcomes).await;
+    assert!(results[0].1.is_err());
+    assert_eq!(results[1].1, Ok(90), "no poison, and ten are gone");
+}
+
+#[tokio::test]
+async fn a_panic_with_any_payload_is_reported() {
+    let (queue, mut outcomes) = work_queue(limits(1, 3), |job: u8| async move {
+        match job {
+            0 => panic!("a literal"),
+            1 => panic!("formatted: {job}"),
+            _ => std::panic::panic_any(7),
+        }
+    });
+    for job in 0..3 {
+        queue.push(job).await.unwrap();
+    }
+    drop(queue);
+    let messages: Vec<_> = drain(&mut outcomes)
+        .await
+        .into_iter()
+        .map(|(_, result): (_, Result<(), _>)| result.unwrap_err())
+        .collect();
+    let prefix = "the handler panicked: ";
+    let expected =
+        ["a literal", "formatted: 1", "no message"].map(|text| format!("{prefix}{text}"));
+    assert_eq!(messages, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_several_threads_every_pushed_job_comes_out_once_though_closed_half_way() {
+    for round in 0..50 {
+        let (queue, mut outcomes) = work_queue(limits(3, 2), async |job: u32| job);
+        let producers: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move {
+                    let mut accepted = Vec::new();
+                    while let Ok(job) = queue.push(0).await {
+                        accepted.push(job);
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        let mut done = Vec::new();
+        for _ in 0..round {
+            done.push(outcomes.next().await.unwrap().job);
+        }
+        outcomes.close();
+        done.extend(drain(&mut outcomes).await.into_iter().map(|(job, _)| job));
+        let mut accepted = Vec::new();
+        for producer in producers {
+            accepted.extend(producer.await.unwrap());
+        }
+        done.sort_unstable();
+        accepted.sort_unstable();
+        assert_eq!(done, accepted, "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

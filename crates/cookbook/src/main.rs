@@ -54,7 +54,7 @@ enum Command {
     /// Find recipes by job, API name or error message, best first
     #[command(after_help = "Examples:
   cargo cookbook search drain connections
-  cargo cookbook search 'error: channel closed (os error 32)'")]
+  cargo cookbook search 'Cannot start a runtime from within a runtime'")]
     Search {
         /// What you know: punctuation and case do not matter
         #[arg(required = true)]

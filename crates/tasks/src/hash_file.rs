@@ -1,9 +1,9 @@
 //! # Hash a file: SHA-256 on `spawn_blocking`
 //!
 //! Hashing a file is all reading and computing, the longer the larger the file. Done in an async
-//! function it holds the thread, and every task on it, until the end; so it belongs on a thread that
-//! may block. There nothing can interrupt it from outside, so it looks for itself, once for each
-//! chunk, whether anybody still waits for the digest.
+//! function it holds the thread, and every task on it, until the end; so it belongs on a thread
+//! that may block. There nothing can interrupt it from outside, so it looks for itself, once for
+//! each chunk, whether anybody still waits for the digest.
 //!
 //! ## Use it when
 //! - a file of any size is to be hashed, checked or compared from async code;

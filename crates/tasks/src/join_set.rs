@@ -27,7 +27,6 @@
 //! - `next` of an empty set is `None` at once. In `select!`, write `Some(ended) = tasks.next()`: a
 //!   plain `ended =` is always ready while the set is empty, and the loop spins.
 //! - Neither abort nor drop stops a blocking task that has begun. Give it a flag: `hash_file`.
-//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -26,7 +26,6 @@
 //!   `await_holding_refcell_ref` finds it; switch it on.
 //! - After a panic the state is as the panicked task left it, perhaps half changed.
 //! - A job that blocks or never awaits stops all the others.
-//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
 
 use std::any::Any;
 use std::io;

@@ -6,7 +6,7 @@
 //!
 //! ## Use it when
 //! - all inputs are at hand, or an iterator makes them, and every result is wanted;
-//! - the work for one input takes much longer than the microsecond that a task costs.
+//! - the work for one input takes much longer than a microsecond: starting a task costs about half.
 //!
 //! ## Use something else when
 //! - a result is wanted as soon as it is there, or more work comes later: `join_set`;
@@ -28,7 +28,6 @@
 //!   them did: the other results are gone.
 //! - A `Vec` of `JoinHandle`s owns nothing: drop it, as a timeout does, and the tasks run on.
 //! - Dropping the batch stops a task at its next await. Code that never awaits runs to its end.
-//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
 
 use std::any::Any;
 use std::num::NonZeroUsize;

@@ -209,23 +209,30 @@ async fn a_hash_dropped_at_any_await_point_leaves_the_file_and_the_next_hash_unh
 }
 
 #[test]
-fn abort_stops_no_blocking_task_that_has_begun() {
-    let (begun, has_begun) = sync_channel(1);
-    let (aborted, is_aborted) = sync_channel::<()>(1);
-    let (ended, has_ended) = sync_channel(1);
-    runtime().unwrap().block_on(async {
-        let task = spawn_blocking(move || {
-            begun.send(()).unwrap();
-            is_aborted.recv_timeout(LIMIT).unwrap();
-            ended.send("to its end").unwrap();
-            "a result all the same"
+fn neither_abort_nor_a_dropped_handle_stops_a_blocking_task_that_has_begun() {
+    for abort in [true, false] {
+        let (begun, has_begun) = sync_channel(1);
+        let (go_on, may_go_on) = sync_channel::<()>(1);
+        let (ended, has_ended) = sync_channel(1);
+        runtime().unwrap().block_on(async {
+            let task = spawn_blocking(move || {
+                begun.send(()).unwrap();
+                may_go_on.recv_timeout(LIMIT).unwrap();
+                ended.send("to its end").unwrap();
+                "a result all the same"
+            });
+            has_begun.recv_timeout(LIMIT).unwrap();
+            if abort {
+                task.abort();
+                go_on.send(()).unwrap();
+                assert_eq!(task.await.unwrap(), "a result all the same");
+            } else {
+                drop(task);
+                go_on.send(()).unwrap();
+            }
         });
-        has_begun.recv_timeout(LIMIT).unwrap();
-        task.abort();
-        aborted.send(()).unwrap();
-        assert_eq!(task.await.unwrap(), "a result all the same");
-    });
-    assert_eq!(has_ended.recv_timeout(LIMIT), Ok("to its end"));
+        assert_eq!(has_ended.recv_timeout(LIMIT), Ok("to its end"));
+    }
 }
 
 #[test]
