@@ -160,7 +160,7 @@ async fn answers_under_way_are_limited_and_stop_when_their_callers_give_up() {
         let held = Arc::clone(&held);
         async move {
             let _held = held;
-            pending().await
+            pending::<()>().await;
         }
     }));
     let callers: Vec<_> = (0..10)

@@ -72,7 +72,7 @@ async fn a_setup_or_a_check_that_waits_for_ever_is_stuck_with_its_round() {
     );
     let check = async |(), outcome| {
         if outcome == Outcome::Dropped(Cut::Suspended(2)) {
-            pending().await
+            pending::<()>().await;
         }
     };
     let twice = async |(): &mut ()| {
