@@ -421,9 +421,10 @@ async fn a_dropped_call_is_never_run_or_cut_short_and_a_completed_one_is_whole()
             .unwrap();
         },
         async |(_, tell), outcome| match (outcome, tell.await) {
-            // Woken by the end of the work, so all its waits were over.
-            (Outcome::Dropped(Cut::Woken(_)) | Outcome::Completed(()), Ok(Ok(()))) => {}
-            (Outcome::Dropped(Cut::Suspended(_)), Err(_) | Ok(Err(CallError::Abandoned))) => {}
+            (Outcome::Completed(()), Ok(Ok(()))) => {}
+            // Woken by the end of the work, all its waits were over; by a new budget, they were not.
+            (Outcome::Dropped(Cut::Woken(_)), Ok(Ok(()))) => {}
+            (Outcome::Dropped(_), Err(_) | Ok(Err(CallError::Abandoned))) => {}
             other => panic!("{other:?}"),
         },
     )
