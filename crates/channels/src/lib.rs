@@ -22,6 +22,9 @@
 //! | [`config_watch`] | a file's latest good content, while the program runs | a read of the file per interval |
 //! | [`forward`] | items from one channel to another, none lost when cancelled | one place of the target while it waits |
 //!
+//! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
+//! ends.
+//!
 //! Unbounded channels are not among them: nothing holds a fast producer back, and the first sign of
 //! trouble is the end of the memory.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,7 +1,7 @@
 //! # Work queue: bounded mpsc
 //!
-//! Many producers, a fixed number of workers, and work that arrives faster than it is done. The
-//! queue between them is bounded, so a full one slows the producers down instead of filling the
+//! Many producers, a pool of workers, and work that arrives faster than it is done. The queue between
+//! them is bounded, so a full one slows the producers down (backpressure) instead of filling the
 //! memory; each job's outcome comes out at the other end, a panic included.
 //!
 //! ## Use it when

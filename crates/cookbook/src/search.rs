@@ -13,6 +13,8 @@ pub struct Hit<'catalog> {
     pub line_number: usize,
     /// That line, without the slashes of a comment.
     pub line: String,
+    /// How many of the words stand together on that line.
+    together: u32,
     score: u32,
 }
 
@@ -30,6 +32,10 @@ pub fn search<'catalog>(
     let mut wanted: Vec<String> = query.iter().flat_map(|text| words(text)).collect();
     wanted.sort();
     wanted.dedup();
+    // A message is mostly made of words that every page has; what is left tells pages apart.
+    if wanted.iter().any(|word| !is_filler(word)) {
+        wanted.retain(|word| !is_filler(word));
+    }
     let mut most_words = 1;
     let mut hits = Vec::new();
     for recipe in catalog.recipes() {
@@ -43,7 +49,7 @@ pub fn search<'catalog>(
             hits.push(hit);
         }
     }
-    hits.sort_by_key(|hit| std::cmp::Reverse(hit.score));
+    hits.sort_by_key(|hit| std::cmp::Reverse((hit.together, hit.score)));
     Ok(hits)
 }
 
@@ -91,10 +97,21 @@ fn look<'catalog>(
             .trim_start_matches(['/', '!', ' '])
             .trim_end()
             .to_owned(),
+        together: best_of_line.0,
         // Words that stand together on one line say more than the same words scattered.
         score: best_of_word.iter().sum::<u32>() + best_of_line.1,
     };
     (best_of_word.iter().filter(|best| **best > 0).count(), hit)
+}
+
+/// Whether the word says nothing of its own.
+fn is_filler(word: &str) -> bool {
+    const FILLER: &[&str] = &[
+        "a", "an", "and", "are", "as", "at", "be", "been", "by", "cannot", "for", "from", "has",
+        "have", "in", "is", "it", "must", "no", "not", "of", "on", "or", "t", "that", "the", "to",
+        "was", "when", "with",
+    ];
+    FILLER.contains(&word)
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {

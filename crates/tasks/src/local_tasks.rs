@@ -6,7 +6,8 @@
 //! state to itself: no locks.
 //!
 //! ## Use it when
-//! - the state is `!Send`, its users are many, and their work waits more than it computes.
+//! - the state "cannot be sent between threads safely", as the compiler puts it (`!Send`), its users
+//!   are many, and their work waits more than it computes.
 //!
 //! ## Use something else when
 //! - the whole program fits on one thread: `#[tokio::main(flavor = "local")]` and `spawn_local`, as

@@ -32,7 +32,6 @@
 //! - A panic under a `std::sync::Mutex` poisons it: each attempt that unwraps the lock panics too,
 //!   until the limit. Make the state inside the closure, anew for each attempt.
 //! - A task that fails each time, but after `healthy_after`, is started again for ever.
-//! - With `panic = "abort"` in the profile no panic is caught: the process ends.
 
 use std::any::Any;
 use std::collections::HashMap;
