@@ -1,0 +1,3 @@
+//! # Sync: share state between tasks
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
