@@ -103,13 +103,14 @@ fn four_files(catalog: &Catalog) -> Vec<Fault> {
 }
 
 fn strays(catalog: &Catalog) -> Vec<Fault> {
-    const MEND: &str = "give it the name of the recipe it belongs to, or remove it";
+    const MEND: &str = "give it the name of the recipe it belongs to (tests/page.rs belongs to the section's page), or remove it";
     let mut faults = Vec::new();
     for section in &catalog.sections {
         let is_recipe = |stem: &str| section.recipes.iter().any(|recipe| recipe.name == stem);
         for folder in ["examples", "tests"] {
             for file in files_in(&catalog.root.join("crates").join(&section.name).join(folder)) {
-                if !is_recipe(&stem(&file)) {
+                let of_the_page = shown(catalog, &file) == page_tests(&section.name);
+                if !of_the_page && !is_recipe(&stem(&file)) {
                     faults.push(fault(shown(catalog, &file), "belongs to no recipe", MEND));
                 }
             }
@@ -431,6 +432,23 @@ fn tests_run(catalog: &Catalog) -> Vec<Fault> {
             ));
         }
     }
+    for section in &catalog.sections {
+        let file = page_tests(&section.name);
+        let is_test = |item: &syn::Item| {
+            let syn::Item::Fn(function) = item else {
+                return false;
+            };
+            let mut paths = function.attrs.iter().map(syn::Attribute::path);
+            paths.any(|path| path.segments.last().is_some_and(|it| it.ident == "test"))
+        };
+        if catalog.root.join(&file).is_file() && !syntax(catalog, &file).items.iter().any(is_test) {
+            faults.push(fault(
+                &file,
+                "has no test",
+                "write a test for each claim of the page",
+            ));
+        }
+    }
     for file in rust_files(catalog) {
         let mut ignored = Ignored(Vec::new());
         ignored.visit_file(&syntax(catalog, &file));
@@ -576,6 +594,11 @@ fn docs(attributes: &[syn::Attribute]) -> String {
         }
     }
     docs
+}
+
+/// The tests of what a section's page claims, should it claim something that no recipe does.
+fn page_tests(section: &str) -> String {
+    format!("crates/{section}/tests/page.rs")
 }
 
 fn syntax(catalog: &Catalog, path: &str) -> syn::File {
@@ -795,6 +818,20 @@ fn a_file_that_belongs_to_no_recipe_is_found() {
         planted.write(path, "//! cargo run --example gone\n");
         found(&planted, path, "belongs to no recipe");
     }
+}
+
+#[test]
+fn the_tests_of_a_page_belong_to_it_and_must_be_tests() {
+    let planted = Planted::sound();
+    let path = "crates/demo/tests/page.rs";
+    planted.write(path, "#[tokio::test]\nasync fn claim() {}\n");
+    assert!(check(planted.root()).is_empty());
+    planted.write(path, "fn claim() {}\n");
+    found(&planted, path, "has no test");
+    let planted = Planted::sound();
+    let path = "crates/demo/examples/page.rs";
+    planted.write(path, "//! cargo run --example page\n");
+    found(&planted, path, "belongs to no recipe");
 }
 
 #[test]

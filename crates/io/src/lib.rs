@@ -1,3 +1,5 @@
 //! # Io: sockets, frames and files
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod framed_lines;
+pub mod framed_length;

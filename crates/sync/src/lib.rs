@@ -1,3 +1,5 @@
 //! # Sync: share state between tasks
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod notify;
+pub mod single_flight;
