@@ -1,5 +1,7 @@
 //! # Io: sockets, frames and files
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod tcp_server;
 pub mod framed_lines;
 pub mod framed_length;
+pub mod relay;
