@@ -107,8 +107,11 @@ pub trait Listener {
     /// The other end's address.
     type Client: fmt::Debug + Clone + Send + 'static;
 
-    /// Waits for the next connection. It is dropped and called anew many times, so it must be
-    /// cancel safe.
+    /// Waits for the next connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it must have taken no connection: it is called anew many times.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Self::Client)>> + Send;
 }
 
