@@ -32,7 +32,7 @@ async fn waiting() -> (JoinHandle<()>, Arc<AtomicBool>) {
     let flag = Arc::clone(&gone.0);
     let task = tokio::spawn(async move {
         let _gone = gone;
-        pending().await
+        pending::<()>().await;
     });
     yield_now().await; // it has begun
     (task, flag)
