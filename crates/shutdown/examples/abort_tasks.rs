@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (enough, until_enough) = sync_channel::<()>(0);
     let (begun, has_begun) = sync_channel(0);
     let finished: JoinHandle<&str> = tokio::spawn(async { "an answer" });
-    let panicked = tokio::spawn(async { std::panic::panic_any("no such row") });
+    let panicked = tokio::spawn(async { std::panic::resume_unwind(Box::new("no such row")) });
     let waits = tokio::spawn(async {
         sleep(Duration::from_secs(3_600)).await;
         "too late"

@@ -66,10 +66,8 @@ async fn a_socket_is_flushed_and_ended() {
 async fn bytes_count_as_unflushed_until_a_flush_succeeds() {
     let (mut writer, mut reader) = buffered(16);
     writer.write_all(b"0123456789").await.unwrap();
-    writer
-        .write_vectored(&[std::io::IoSlice::new(b"abc")])
-        .await
-        .unwrap();
+    let parts = [std::io::IoSlice::new(b"abc")];
+    assert_eq!(writer.write_vectored(&parts).await.unwrap(), 3);
     assert_eq!(writer.unflushed(), 13);
     writer.flush().await.unwrap();
     assert_eq!(writer.unflushed(), 0);
