@@ -17,8 +17,8 @@ use tokio::io::{
     duplex,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, unconstrained};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{JoinHandle, unconstrained, yield_now};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -161,6 +161,32 @@ async fn a_peer_that_takes_a_byte_a_second_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_byte_a_second_into_the_buffer_of_a_stalled_direction_is_not_idle() {
+    let mut pair = relayed(1, limits(2 * SECOND, 10));
+    let sender = tokio::spawn(async move {
+        while pair.a.write_u8(0).await.is_ok() {
+            sleep(SECOND).await;
+        }
+    });
+    let (report, ended) = pair.relay.await.unwrap();
+    assert!(matches!(report.end, End::Idle), "{report:?}");
+    // The first, at 0 s, is in the pipe to the stalled peer, the eleventh is the buffer's last.
+    assert_eq!((report.a_to_b, ended), (carried(11, 1), 12 * SECOND));
+    sender.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_came_while_the_task_could_not_run_are_not_idleness() {
+    let mut pair = relayed(64, limits(IDLE, 16));
+    yield_now().await;
+    pair.a.write_all(b"x").await.unwrap();
+    advance(2 * IDLE).await; // as when something blocks the thread
+    let (report, ended) = pair.relay.await.unwrap();
+    assert!(matches!(report.end, End::Idle), "{report:?}");
+    assert_eq!((report.a_to_b, ended), (carried(1, 1), 3 * IDLE));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_reader_holds_a_fast_sender_and_a_stalled_one_is_idle() {
     let mut pair = relayed(64, limits(IDLE, 16));
     let mut accepted = 0;
@@ -178,11 +204,16 @@ async fn a_slow_reader_holds_a_fast_sender_and_a_stalled_one_is_idle() {
 async fn a_stop_ends_it_at_once_with_the_counts() {
     let mut pair = relayed(64, limits(IDLE, 16));
     pair.a.write_all(&[0; 100]).await.unwrap();
+    pair.b.write_all(&[0; 70]).await.unwrap();
     sleep(SECOND).await;
     pair.stop.cancel();
     let (report, ended) = pair.relay.await.unwrap();
     assert!(matches!(report.end, End::Stopped), "{report:?}");
-    assert_eq!((report.a_to_b, ended), (carried(80, 64), SECOND));
+    assert_eq!(
+        (report.a_to_b, report.b_to_a),
+        (carried(80, 64), carried(70, 64))
+    );
+    assert_eq!(ended, SECOND);
 
     let (mut near, mut far) = (duplex(1).0, duplex(1).0);
     let report = relay(&mut near, &mut far, limits(IDLE, 1), &pair.stop).await;
@@ -197,7 +228,7 @@ async fn a_stop_ends_a_relay_that_always_has_bytes_to_move() {
     let run = relay(&mut source, &mut drain, limits(IDLE, 1024), &stop);
     let cancel = async {
         for _ in 0..100 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         stop.cancel();
     };
@@ -393,6 +424,26 @@ async fn an_interrupted_operation_is_tried_again_and_never_blamed() {
         assert!(matches!(report.end, End::Finished), "{report:?}");
         assert_eq!((at_a, at_b), (b"0123456789".into(), b"0123456789".into()));
     }
+
+    let ((mut a, near), (far, _b)) = (duplex(64), duplex(64));
+    a.write_all(b"0123456789").await.unwrap();
+    let faulty = |inner, fails, kind| Faulty {
+        inner,
+        fails,
+        kind,
+        spared: 0,
+    };
+    let mut near = faulty(near, "read", ErrorKind::Interrupted);
+    let mut far = faulty(far, "write", ErrorKind::BrokenPipe);
+    let stop = CancellationToken::new();
+    let report = relay(&mut near, &mut far, limits(IDLE, 4), &stop).await;
+    let End::Failed(failure) = report.end else {
+        panic!("{report:?}");
+    };
+    assert_eq!(
+        (failure.side, failure.operation),
+        (Side::B, Operation::Write)
+    );
 }
 
 #[tokio::test(start_paused = true)]

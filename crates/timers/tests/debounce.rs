@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use testing::every_await_point::{Outcome, every_await_point};
 use timers::debounce::{Burst, Debounce, Wait};
-use tokio::select;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::{Instant, advance, sleep, timeout};
 
