@@ -55,6 +55,7 @@ fn check(root: &Path) -> Vec<Fault> {
         declarations,
         shelf,
         manifests,
+        dependencies_are_used,
         quiet_sections,
         headings,
         additions,
@@ -269,6 +270,32 @@ fn manifests(catalog: &Catalog) -> Vec<Fault> {
     faults
 }
 
+fn dependencies_are_used(catalog: &Catalog) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for section in &catalog.sections {
+        let folder = format!("crates/{}", section.name);
+        let manifest = format!("{folder}/Cargo.toml");
+        let table: toml::Table = catalog.read(&manifest).unwrap().parse().unwrap();
+        for (kind, name, _) in dependencies(&table) {
+            let path = format!("{}::", name.replace('-', "_"));
+            let code = if kind == "dependencies" { "src" } else { "" };
+            let mut files = walk(&catalog.root.join(&folder).join(code)).into_iter();
+            let is_used = files.any(|file| {
+                has_extension(&file, "rs") && fs::read_to_string(&file).unwrap().contains(&path)
+            });
+            if !is_used {
+                let what = format!("`{name}` in [{kind}] is named in no file of {folder}/{code}");
+                faults.push(fault(
+                    &manifest,
+                    what,
+                    "remove it, or make it a dev-dependency if only tests and examples use it",
+                ));
+            }
+        }
+    }
+    faults
+}
+
 fn quiet_sections(catalog: &Catalog) -> Vec<Fault> {
     let mut faults = Vec::new();
     for section in &catalog.sections {
@@ -379,6 +406,14 @@ fn additions(catalog: &Catalog) -> Vec<Fault> {
                     &recipe.source,
                     format!("`{line}` is not a plain `cargo add`"),
                     MEND,
+                ));
+            } else if line.contains("--no-default-features") {
+                faults.push(fault(
+                    &recipe.source,
+                    format!(
+                        "`{line}` takes features away from a project that has the crate already"
+                    ),
+                    "name only features to add",
                 ));
             }
         }
@@ -933,6 +968,7 @@ fn a_version_outside_of_the_workspace_table_is_found() {
     ] {
         let planted = Planted::sound();
         planted.write(MANIFEST, planted.read(MANIFEST) + text);
+        planted.write(RECIPE, planted.read(RECIPE) + "\nuse serde::Serialize;\n");
         found(&planted, MANIFEST, "`serde` is not inherited");
     }
 }
@@ -945,12 +981,37 @@ fn a_section_that_depends_on_another_is_found_unless_it_is_for_tests() {
         MANIFEST,
         manifest.clone() + "[dev-dependencies]\ncookbook.workspace = true\n",
     );
+    let test = "crates/demo/tests/greet.rs";
+    planted.write(test, planted.read(test) + "\nuse cookbook::Catalog;\n");
     assert!(check(planted.root()).is_empty());
     planted.write(
         MANIFEST,
         manifest + "[dependencies]\ncookbook.workspace = true\n",
     );
+    planted.write(RECIPE, planted.read(RECIPE) + "\nuse cookbook::Catalog;\n");
     found(&planted, MANIFEST, "depends on `cookbook`");
+}
+
+#[test]
+fn a_dependency_that_nothing_names_is_found() {
+    let planted = Planted::sound();
+    let manifest = planted.read(MANIFEST);
+    let unused = "[dependencies]\nonce-cell.workspace = true\n";
+    planted.write(MANIFEST, manifest.clone() + unused);
+    found(
+        &planted,
+        MANIFEST,
+        "`once-cell` in [dependencies] is named in no file",
+    );
+    let test = "crates/demo/tests/greet.rs";
+    planted.write(test, planted.read(test) + "\nuse once_cell::sync::Lazy;\n");
+    found(
+        &planted,
+        MANIFEST,
+        "`once-cell` in [dependencies] is named in no file",
+    );
+    planted.write(MANIFEST, manifest + &unused.replace("[dep", "[dev-dep"));
+    assert!(check(planted.root()).is_empty());
 }
 
 #[test]
@@ -1003,6 +1064,14 @@ fn a_dependency_line_that_is_not_plain_is_found() {
         planted.edit(RECIPE, "cargo add thiserror", line);
         found(&planted, RECIPE, "is not a plain `cargo add`");
     }
+}
+
+#[test]
+fn a_dependency_line_that_takes_features_away_is_found() {
+    let planted = Planted::sound();
+    let line = "cargo add thiserror --no-default-features";
+    planted.edit(RECIPE, "cargo add thiserror", line);
+    found(&planted, RECIPE, "takes features away");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! # Relay: `copy_bidirectional` with an idle limit
+//! # Relay: copy_bidirectional with an idle limit
 //!
 //! A proxy, a tunnel or a port forward sits between two streams and copies what either side sends
 //! to the other, until both are done. It must pass on that one side has finished while the other

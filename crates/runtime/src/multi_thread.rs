@@ -19,7 +19,7 @@
 //! ```console
 //! cargo add thiserror
 //! cargo add tokio --features rt-multi-thread
-//! cargo add tracing --no-default-features --features std
+//! cargo add tracing
 //! ```
 //!
 //! ## Watch out

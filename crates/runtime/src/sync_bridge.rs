@@ -1,4 +1,4 @@
-//! # Sync bridge: `block_on`, `spawn_blocking` and back
+//! # Sync bridge: block_on, spawn_blocking and back
 //!
 //! Synchronous code has to call something async: a command-line tool, a trait of somebody else's, a
 //! callback. Or async code has to call something that blocks, which calls async code in turn. Tokio
@@ -14,7 +14,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features rt,time
 //! cargo add tokio-util --features rt

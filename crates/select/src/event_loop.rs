@@ -1,4 +1,4 @@
-//! # Event loop: commands, a heartbeat and a stop in one `select!`
+//! # Event loop: commands, a heartbeat and a stop in one select!
 //!
 //! A task carries out the commands that come through a channel, gives a sign of life at intervals,
 //! and ends when it is told to. Written as one `select!` that awaits in its branches, it gives none
@@ -16,7 +16,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features macros,rt,sync,time
 //! cargo add tokio-util

@@ -1,4 +1,4 @@
-//! # Frame reader: `read_buf` into a kept buffer
+//! # Frame reader: read_buf into a kept buffer
 //!
 //! A protocol of your own sends frames: a header that says how long the payload is, then the payload.
 //! Bytes come in pieces that have nothing to do with frames, and the task that reads them has a

@@ -1,4 +1,4 @@
-//! # Guarded branches: preconditions and `else` in `select!`
+//! # Guarded branches: preconditions and else in select!
 //!
 //! Items arrive in bursts and leave slowly, and which of those that wait leaves next is to be chosen:
 //! the most urgent, or the latest of its kind. The task between the two channels must read only while

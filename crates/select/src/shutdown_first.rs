@@ -1,4 +1,4 @@
-//! # Shutdown first: `select!` with `biased`, and a turn for everybody
+//! # Shutdown first: select! with biased, and a turn for everybody
 //!
 //! A loop receives from an urgent source and from an ordinary one until it is told to stop. A plain
 //! `select!` picks at random among what is ready, the stop among it, so the loop takes up some more
@@ -16,7 +16,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add tokio --features macros,rt
 //! cargo add tokio-util
 //! ```

@@ -18,7 +18,7 @@
 //! ```console
 //! cargo add thiserror
 //! cargo add tokio --features io-util,time
-//! cargo add tracing --no-default-features --features std
+//! cargo add tracing
 //! ```
 //!
 //! ## Watch out

@@ -1,4 +1,4 @@
-//! # Close by drop: the last `mpsc` sender as the signal
+//! # Close by drop: the last mpsc sender as the signal
 //!
 //! Some values have to be gone before a program may go on: buffers lent out, sessions, handles in
 //! other threads. Counting them by hand goes wrong at the first early return or panic. Here each
@@ -18,7 +18,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features rt,sync,time
 //! cargo add tracing

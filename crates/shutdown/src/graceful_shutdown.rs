@@ -1,4 +1,4 @@
-//! # Graceful shutdown: `JoinSet` and `CancellationToken`
+//! # Graceful shutdown: JoinSet and CancellationToken
 //!
 //! A service is told to stop while requests, connections or jobs are under way. It stops accepting,
 //! gives what it has accepted some time to finish, and aborts the rest. At the end it knows of each

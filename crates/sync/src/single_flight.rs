@@ -15,7 +15,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features sync
 //! ```

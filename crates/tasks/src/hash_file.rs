@@ -1,4 +1,4 @@
-//! # Hash a file: SHA-256 on `spawn_blocking`
+//! # Hash a file: SHA-256 on spawn_blocking
 //!
 //! Hashing a file is all reading and computing, the longer the larger the file. Done in an async
 //! function it holds the thread, and every task on it, until the end; so it belongs on a thread
@@ -15,7 +15,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add sha2 --no-default-features
+//! cargo add sha2
 //! cargo add thiserror
 //! cargo add tokio --features rt
 //! cargo add tokio-util

@@ -1,4 +1,4 @@
-//! # Local tasks: `!Send` state shared by `Rc` on a thread of its own
+//! # Local tasks: !Send state shared by Rc on a thread of its own
 //!
 //! State that must stay on one thread, such as an `Rc` or an embedded interpreter, and many tasks
 //! that share it. A thread with a `LocalRuntime` owns the state; jobs come from any task of any
@@ -17,7 +17,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features macros,rt,sync
 //! ```

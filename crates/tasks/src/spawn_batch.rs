@@ -1,4 +1,4 @@
-//! # Spawn batch: `tokio::spawn` with a limit
+//! # Spawn batch: tokio::spawn with a limit
 //!
 //! A list of inputs, the same work for each, and all the results, in the order of the inputs. Each
 //! input gets a task of its own, so the work runs on all of the runtime's threads, and no more than
@@ -16,7 +16,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features rt
 //! ```

@@ -1,4 +1,4 @@
-//! # Supervisor: a `JoinSet` of tasks that start again
+//! # Supervisor: a JoinSet of tasks that start again
 //!
 //! Some tasks should run as long as the program does: a poller, a consumer, a refresher. Started
 //! with `tokio::spawn`, the handle dropped, such a task panics one day, and nobody hears of it and
@@ -16,7 +16,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features rt,time
 //! cargo add tokio-util

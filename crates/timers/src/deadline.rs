@@ -1,4 +1,4 @@
-//! # Deadline: `timeout_at`
+//! # Deadline: timeout_at
 //!
 //! A request has two seconds, and is made of steps with limits of their own. Given as durations the
 //! limits add up: each step starts to count anew, and goes on working for a caller that has left. A

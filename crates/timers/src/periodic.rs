@@ -1,4 +1,4 @@
-//! # Periodic: `interval`
+//! # Periodic: interval
 //!
 //! Every minute a cache is refreshed, a lease renewed, a report sent. A loop written for that drifts,
 //! ends without a word at the first panic, catches up in a burst after a stall, or drops a run half
@@ -17,7 +17,7 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util --no-default-features --features std
+//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features macros,time
 //! cargo add tokio-util
