@@ -466,6 +466,12 @@ fn wild_bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest::proptest! {
+    // A failure prints its input: add that as a test, rather than a file of seeds.
+    #![proptest_config(proptest::test_runner::Config {
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
     #[test]
     fn any_bytes_in_any_pieces_give_the_frames_that_are_in_them(
         bytes in wild_bytes(),

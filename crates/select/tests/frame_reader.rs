@@ -459,6 +459,12 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    // A failure prints its input: add that as a test, rather than a file of seeds.
+    #![proptest_config(proptest::test_runner::Config {
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
     #[test]
     fn any_bytes_in_any_pieces_give_frames_and_an_end_and_are_held_up_to_the_limit(
         bytes in noise(),
