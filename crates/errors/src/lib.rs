@@ -1,0 +1,4 @@
+//! # Errors: say what failed, and what to do
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod task_errors;
