@@ -3,3 +3,4 @@
 
 pub mod task_errors;
 pub mod channel_errors;
+pub mod retryable;
