@@ -2,6 +2,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod tcp_server;
+pub mod tcp_client;
 pub mod framed_lines;
 pub mod framed_length;
 pub mod relay;
+pub mod durable_write;
