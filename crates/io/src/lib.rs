@@ -3,6 +3,7 @@
 
 pub mod tcp_server;
 pub mod tcp_client;
+pub mod udp_server;
 pub mod framed_lines;
 pub mod framed_length;
 pub mod relay;
