@@ -12,6 +12,7 @@
 //! | [`notify`] | wait until the state fits, and take from it in the same step | each update makes every waiter look |
 //! | [`single_flight`] | one computation per key for all who ask while it runs | a map entry while it runs |
 //! | [`limit_concurrency`] | so many at once, so many waiting, the rest refused | two semaphores, no task |
+//! | [`limit_rate`] | so many calls per second, with a burst; or when to come back | a short lock a call; one timer, however many wait |
 //!
 //! ## What a lock costs
 //!
@@ -44,3 +45,4 @@ pub mod read_mostly;
 pub mod notify;
 pub mod single_flight;
 pub mod limit_concurrency;
+pub mod limit_rate;

@@ -163,9 +163,14 @@ impl Permit {
     /// # Cancel safety
     ///
     /// Dropped before it is done, it drops the work where that stands, and the permit after it.
-    pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
-        let result = work.await;
-        drop(self); // it is named here, so it lives until here
-        result
+    pub fn run<T>(self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        work_then_permit(work, self)
     }
+}
+
+/// Takes the work first: a future that is dropped before its first poll drops its arguments in order.
+async fn work_then_permit<T>(work: impl Future<Output = T>, permit: Permit) -> T {
+    let result = work.await;
+    drop(permit); // it is named here, so it lives until here
+    result
 }

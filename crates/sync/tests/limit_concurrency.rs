@@ -241,6 +241,10 @@ async fn the_permit_is_out_until_what_the_work_owned_is_dropped() {
 
     drop(asks());
     assert!(found.load(Ordering::SeqCst), "it does notice");
+
+    let (permit, owned) = (limiter.acquire().await.unwrap(), asks());
+    drop(permit.run(async move { drop(owned) }));
+    assert!(!found.load(Ordering::SeqCst), "never polled");
 }
 
 #[tokio::test(start_paused = true)]
