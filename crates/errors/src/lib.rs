@@ -2,6 +2,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod context;
+pub mod typed_errors;
 pub mod task_errors;
 pub mod channel_errors;
 pub mod retryable;
