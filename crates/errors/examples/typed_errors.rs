@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use errors::typed_errors::{LookupError, find_one};
+use errors::typed_errors::{Columns, LookupError, find_one};
 use servers::Postgres;
 use tokio_postgres::NoTls;
 
@@ -38,10 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("SELECT nane FROM users WHERE id = $1", 1),
         ("SELECT 'Zoe' AS name FROM pg_sleep(60) WHERE $1 > 0", 1),
     ] {
-        let found = find_one(&client, LIMIT, query, &[&id], |row| {
-            row.get::<String>("name")
-        });
-        match found.await {
+        let name = |row: &Columns| row.get::<String>("name");
+        match find_one(&client, LIMIT, query, &[&id], name).await {
             Ok(name) => println!("200 {name}"),
             Err(error) => println!("{} {error}", status(&error)),
         }

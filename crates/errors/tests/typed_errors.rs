@@ -182,16 +182,11 @@ async fn a_query_that_takes_too_long_is_timed_out_and_the_connection_goes_on() {
 #[tokio::test]
 async fn no_time_and_endless_time_are_no_panic() {
     let client = users().await;
-    let query = "SELECT * FROM users WHERE id = 1";
-    let error = find_one(&client, Duration::ZERO, query, &[], user)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, LookupError::TimedOut { .. }), "{error}");
-    assert!(
-        find_one(&client, Duration::MAX, query, &[], user)
-            .await
-            .is_ok()
-    );
+    let query = "SELECT 'Ann' AS name, 7 AS age FROM pg_sleep(0.1)";
+    for (limit, in_time) in [(Duration::ZERO, false), (Duration::MAX, true)] {
+        let found = find_one(&client, limit, query, &[], user).await;
+        assert_eq!(found.is_ok(), in_time, "{found:?}");
+    }
 }
 
 async fn is_running(marked: &str) -> bool {
@@ -245,7 +240,7 @@ async fn with_a_statement_timeout_the_server_ends_it() {
     let one = |row: &Columns| row.get::<i32>("marked_two");
     let error = find_one(&client, LIMIT, slow, &[], one).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
-    assert!(!is_running("marked_two").await);
+    until(async || !is_running("marked_two").await).await;
 }
 
 #[tokio::test]
