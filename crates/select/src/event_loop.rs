@@ -68,7 +68,8 @@ pub struct Ended {
     pub reason: Reason,
     /// A handler was dropped before it was done, and its command with it.
     pub interrupted: bool,
-    /// Commands that were waiting in the channel. They still are.
+    /// Commands that were waiting in the channel. They still are. A sender that had reserved a place
+    /// may add its own later: `recv` waits for it.
     pub left: usize,
 }
 
@@ -79,7 +80,7 @@ pub enum Reason {
     Closed,
     /// The token was cancelled.
     Stopped,
-    /// The handler panicked with this message.
+    /// The handler panicked with this message. Its command is gone.
     HandlerPanicked(String),
     /// The heartbeat panicked with this message. A handler that ran was dropped at once.
     HeartbeatPanicked(String),

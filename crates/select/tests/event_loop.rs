@@ -305,6 +305,28 @@ async fn from_the_stop_on_senders_get_their_commands_back_and_accepted_ones_stay
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_was_reserved_before_the_stop_can_be_used_after_it() {
+    let (sender, mut commands) = mpsc::channel(4);
+    let place = sender.reserve().await.unwrap();
+    let stop = stop_at(Duration::ZERO);
+    let result = event_loop(
+        SETTINGS,
+        &mut commands,
+        &stop,
+        async |_: u32| {},
+        async || {},
+    );
+    assert_eq!(result.await.unwrap(), ended(Reason::Stopped, false, 0));
+    sender.try_send(1).unwrap_err();
+    let send = async {
+        sleep(ms(100)).await;
+        place.send(7);
+    };
+    let (left, ()) = tokio::join!(rest(&mut commands), send);
+    assert_eq!(left, [7]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_stop_left_can_be_handled_by_another_call() {
     let (_sender, mut commands) = channel([1, 2, 3]);
     let mut handled = Vec::new();

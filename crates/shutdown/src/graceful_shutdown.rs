@@ -43,6 +43,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::task::coop::unconstrained;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -142,7 +143,6 @@ impl<K: Debug> Workers<K> {
         self.0.state().tasks.abort_all();
         self.drain(limits.abort).await;
         let mut state = self.0.state();
-        state.reap(); // the time may have been too short even for counting those that had ended
         let State { keys, report, .. } = mem::take(&mut *state);
         Report {
             still_running: keys.into_values().collect(),
@@ -158,7 +158,8 @@ impl<K: Debug> Workers<K> {
             }
             Poll::Ready(())
         });
-        drop(timeout(within, drain).await); // who is late is still in `keys`
+        // Unconstrained: a budget that ends at 128 units would hide the rest when the time is over.
+        drop(timeout(within, unconstrained(drain)).await); // who is late is still in `keys`
     }
 }
 

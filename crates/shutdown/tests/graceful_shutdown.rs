@@ -5,11 +5,13 @@ use std::fmt::Debug;
 use std::future::pending;
 use std::hint::spin_loop;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::poll;
 use shutdown::graceful_shutdown::{Intake, Report, StopLimits, Stopped, Workers};
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::io::AsyncReadExt;
@@ -17,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::field::Field;
@@ -397,6 +399,34 @@ async fn units_that_end_as_the_time_is_up_are_counted_however_many_they_are() {
     // The shutdown's turn may come before that of a few. One turn's budget counts 128 units.
     assert!(report.finished > 900, "{}", report.finished);
     assert_eq!(report.finished, 1_000 - report.still_running.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_unit_that_has_ended_is_taken_for_one_that_runs_on() {
+    let limits = StopLimits {
+        abort: Duration::ZERO,
+        ..STOP
+    };
+    let (workers, intake) = workers();
+    let ended = Arc::new(AtomicUsize::new(0));
+    for key in 0..1_000 {
+        let until_asked = async |ended: Arc<AtomicUsize>, token: CancellationToken| {
+            token.cancelled().await;
+            ended.fetch_add(1, Ordering::SeqCst);
+        };
+        intake.spawn(key, Arc::clone(&ended), until_asked).unwrap();
+    }
+    yield_now().await;
+    let mut shutdown = pin!(workers.shutdown(limits));
+    assert!(poll!(&mut shutdown).is_pending(), "it has asked them");
+    while ended.load(Ordering::SeqCst) < 1_000 {
+        yield_now().await;
+    }
+    // When it is polled again, all have ended and the time is over. It counts 128 units in a turn,
+    // and the next one, for which there is no budget left, is put aside.
+    advance(STOP.finish).await;
+    let report = shutdown.await;
+    assert_eq!((report.finished, report.still_running), (1_000, vec![]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,20 +4,23 @@ use std::fmt::Debug;
 use std::future::pending;
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::poll;
 use tasks::supervisor::{Ended, Failure, Outcome, Restarts, StopLimits, Supervisor};
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Field;
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -116,8 +119,7 @@ async fn until_told(token: CancellationToken) -> Result<(), &'static str> {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_join_handle_stops_nothing_and_its_tasks_error_goes_nowhere() {
     let (sender, mut received) = mpsc::channel(1);
-    let logged = Log::default();
-    let _guard = tracing::subscriber::set_default(logged.clone());
+    let (logged, _guard) = Log::install();
     let handle = tokio::spawn(async move {
         for number in 0..3 {
             sleep(SECOND).await;
@@ -506,10 +508,41 @@ async fn stop_returns_as_soon_as_all_have_ended_with_every_end_not_told_before()
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_task_that_has_ended_is_taken_for_one_that_runs_on() {
+    let limits = StopLimits {
+        abort: Duration::ZERO,
+        ..STOP
+    };
+    let ended = Arc::new(AtomicU64::new(0));
+    let mut supervisor = supervisor();
+    for _ in 0..1_000 {
+        let ended = Arc::clone(&ended);
+        supervisor.spawn("one of many", NEVER, move |token| {
+            let ended = Arc::clone(&ended);
+            async move {
+                token.cancelled().await;
+                ended.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
+        });
+    }
+    yield_now().await;
+    let mut stop = pin!(supervisor.stop(limits));
+    assert!(poll!(&mut stop).is_pending(), "it has told them");
+    while ended.load(Ordering::SeqCst) < 1_000 {
+        yield_now().await;
+    }
+    // When it is polled again, all have ended and the time is over; but tokio's budget is 128.
+    advance(STOP.finish).await;
+    let ended = stop.await;
+    let finished = ended.iter().filter(|it| it.outcome == Outcome::Finished);
+    assert_eq!(finished.count(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_fails_or_waits_while_stopping_is_not_started_again() {
     let (begins, started) = (Journal::default(), Instant::now());
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let (log, _guard) = Log::install();
     let mut supervisor = supervisor();
     supervisor.spawn(
         "fails at the stop",
@@ -784,8 +817,7 @@ async fn restarts_without_a_delay_or_a_limit_leave_room_for_others_and_can_be_st
 
 #[tokio::test(start_paused = true)]
 async fn each_failure_is_logged_when_it_happens_with_the_tasks_name() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let (log, _guard) = Log::install();
     let mut supervisor = supervisor();
     let once = Restarts { limit: 1, ..THREE };
     supervisor.spawn("fragile", once, async |_| panic!("out of range"));
@@ -915,6 +947,16 @@ impl Spin {
 struct Log(Arc<Mutex<String>>);
 
 impl Log {
+    /// While there is but one subscriber, an event that first happens on a thread without it is taken
+    /// to interest nobody, ever. So there is a second one.
+    fn install() -> (Self, DefaultGuard) {
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
+        LazyLock::force(&SECOND);
+        let log = Self::default();
+        let guard = tracing::subscriber::set_default(log.clone());
+        (log, guard)
+    }
+
     fn read(&self) -> String {
         self.0
             .lock()

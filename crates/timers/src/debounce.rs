@@ -134,7 +134,9 @@ impl<T> Burst<T> {
     fn end(&self, wait: Wait) -> Option<Instant> {
         let quiet = self.last.checked_add(wait.quiet);
         let longest = self.first.checked_add(wait.longest);
-        quiet.into_iter().chain(longest).min()
+        let end = quiet.into_iter().chain(longest).min();
+        // A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+        end.filter(|end| end.checked_add(Duration::from_millis(1)).is_some())
     }
 }
 

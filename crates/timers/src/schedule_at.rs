@@ -84,7 +84,7 @@ impl Alarm {
     ///
     /// Dropped before it is done, the alarm is still set, and still rings at the same instant.
     pub async fn ring(&mut self) -> Instant {
-        let Some(due) = self.due else {
+        let Some(due) = self.due.filter(can_come) else {
             return pending().await;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -143,7 +143,7 @@ impl IdleTimeout {
     /// [`touch`](Self::touch).
     pub async fn expired(&self) {
         loop {
-            let Some(due) = self.due() else {
+            let Some(due) = self.due().filter(can_come) else {
                 return pending().await;
             };
             sleep_until(due).await;
@@ -175,4 +175,9 @@ pub async fn sleep_until_time(now: impl Fn() -> SystemTime, time: SystemTime, re
         }
         sleep(left.min(recheck)).await;
     }
+}
+
+/// A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+fn can_come(due: &Instant) -> bool {
+    due.checked_add(Duration::from_millis(1)).is_some()
 }

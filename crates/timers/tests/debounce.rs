@@ -74,6 +74,26 @@ async fn the_longest_delay_holds_though_the_channel_is_never_empty() {
     assert!(burst.events.get() > 1_000, "{}", burst.events);
 }
 
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_the_clock_there_is_no_panic_and_no_burst() {
+    let wait = last_instant() - Instant::now();
+    let (quiet, longest) = (wait, wait);
+    let mut debounce = Debounce::latest(events(&[]), Wait { quiet, longest });
+    timeout(LIMIT / 2, debounce.next()).await.unwrap_err();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_event_is_given_at_once_when_the_channel_ends() {
     let started = Instant::now();

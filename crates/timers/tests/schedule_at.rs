@@ -146,6 +146,29 @@ async fn an_event_after_the_expiry_begins_a_new_limit() {
     assert_eq!(started.elapsed(), 200 * MS);
 }
 
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_the_clock_there_is_no_panic_and_no_ring() {
+    let mut alarm = Alarm::new();
+    alarm.set(last_instant());
+    timeout(LIMIT, alarm.ring()).await.unwrap_err();
+    alarm.set_after(last_instant() - Instant::now());
+    timeout(LIMIT, alarm.ring()).await.unwrap_err();
+    let idle = IdleTimeout::new(last_instant() - Instant::now());
+    timeout(LIMIT, idle.expired()).await.unwrap_err();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_enormous_idle_timeout_never_comes() {
     let idle = IdleTimeout::new(Duration::MAX);
