@@ -16,7 +16,6 @@
 //! | [`relay`] | copy both ways between two streams, with an idle limit and true counts | two buffers; 5 % over `copy_bidirectional` for small messages, 1 % for large ones |
 //! | [`durable_write`] | replace a file so that a crash leaves the old or the new | two syncs: the disk's time |
 //!
-//!
 //! Measured on two cores of a rented virtual machine of 2026, all rows of a table in one run; the
 //! proportions will hold elsewhere, the figures may not.
 //!

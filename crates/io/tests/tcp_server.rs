@@ -8,7 +8,7 @@ use std::io::{Error, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use ::io::tcp_server::{Connection, Limits, Listener, Report, bind, echo, serve};
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Field;
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// For what must not take for ever.
@@ -1370,6 +1370,10 @@ struct Log(Arc<Mutex<Vec<String>>>);
 impl Log {
     /// For as long as the guard lives, on this thread.
     fn keep() -> (Self, tracing::subscriber::DefaultGuard) {
+        // While there is but one subscriber, an event that first happens on a thread without it is
+        // taken to interest nobody, ever. So there is a second one.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
+        LazyLock::force(&SECOND);
         let log = Self::default();
         (log.clone(), tracing::subscriber::set_default(log))
     }
