@@ -133,8 +133,8 @@ impl DurableFile {
         }
     }
 
-    /// Removes what killed processes have left: files beside this one, named `.NAME.XXXXXX.replacing`. Returns
-    /// how many. **No other process may be replacing the file meanwhile.**
+    /// Removes what killed processes have left: files beside this one, named `.NAME.XXXXXX.replacing`.
+    /// Returns how many. **No other process may be replacing the file meanwhile.**
     ///
     /// # Errors
     ///

@@ -143,37 +143,42 @@ async fn a_dropped_call_leaves_a_whole_file_and_a_later_call_has_the_last_word()
 #[tokio::test]
 async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
     let folder = TempDir::new().unwrap();
-    let state = DurableFile::new(folder.path().join("missing/state"));
+    let path = folder.path().join("missing/state");
+    let state = DurableFile::new(&path);
     let log = Log::default();
-    // The blocking thread takes the subscriber of all threads.
+    // A blocking thread has the subscriber of all threads, and so have the other tests here.
     tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let told = || {
+        let lines = log.0.lock().unwrap();
+        let path = path.display().to_string();
+        lines.iter().find(|line| line.contains(&path)).cloned()
+    };
     state.replace("new").await.unwrap_err();
-    assert_eq!(log.0.lock().unwrap().as_str(), "");
-    while log.0.lock().unwrap().is_empty() {
+    assert_eq!(told(), None);
+    let line = loop {
         let mut dropped = Box::pin(state.replace("new"));
         drop(poll!(&mut dropped)); // at work, or done already
         drop(dropped);
+        if let Some(line) = told() {
+            break line;
+        }
         tokio::task::yield_now().await;
-    }
-    let said = log.0.lock().unwrap().clone();
-    assert!(
-        said.contains("its caller has gone") && said.contains("missing/state"),
-        "{said}"
-    );
+    };
+    assert!(line.contains("its caller has gone"), "{line}");
 }
 
-/// Keeps the recipe's events.
+/// Keeps the recipe's events, a line for each.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
+struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().contains("durable_write")
     }
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut |_: &Field, value: &dyn Debug| {
-            self.0.lock().unwrap().push_str(&format!("{value:?} "));
-        });
+        let mut line = String::new();
+        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!("{value:?} ")));
+        self.0.lock().unwrap().push(line);
     }
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
