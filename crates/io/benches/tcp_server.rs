@@ -34,7 +34,6 @@ const LIMITS: Limits = Limits {
     write: Duration::from_secs(10),
     lifetime: Duration::from_secs(3_600),
     drain: Duration::from_secs(1),
-    abort: Duration::from_secs(1),
 };
 
 fn main() -> io::Result<()> {
@@ -110,12 +109,8 @@ fn throughput(tiny: bool) -> io::Result<()> {
         .enable_all()
         .build()?;
     let (for_bare, for_recipe) = (
-        server
-            .block_on(bind("127.0.0.1:0"))
-            .map_err(io::Error::other)?,
-        server
-            .block_on(bind("127.0.0.1:0"))
-            .map_err(io::Error::other)?,
+        server.block_on(bind("127.0.0.1:0"))?,
+        server.block_on(bind("127.0.0.1:0"))?,
     );
     let for_threads = net::TcpListener::bind("127.0.0.1:0")?;
     let addresses = [

@@ -22,7 +22,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         write: Duration::from_secs(10),
         lifetime: Duration::from_secs(600),
         drain: Duration::from_secs(10),
-        abort: Duration::from_secs(1),
     };
     let stop = CancellationToken::new();
     let handler = |connection, _client, stop| echo(connection, stop);

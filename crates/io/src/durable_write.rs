@@ -18,6 +18,7 @@
 //! cargo add thiserror
 //! cargo add tokio --features rt,sync
 //! cargo add tokio-util --features rt
+//! cargo add tracing
 //! ```
 //!
 //! ## Watch out
@@ -31,6 +32,7 @@
 //!   process, share the [`DurableFile`].
 //! - The new file belongs to whoever runs the program, and hard links go on showing the old one.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -38,9 +40,9 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use thiserror::Error;
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use thiserror::Error as ThisError;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A new file is called `.NAME.`, so many random letters and digits, and this.
@@ -55,7 +57,7 @@ pub struct DurableFile {
 }
 
 /// What became of a replacement that failed.
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 pub enum ReplaceError {
     /// The file is as it was.
     #[error("cannot replace {path}, which is as it was")]
@@ -104,29 +106,35 @@ impl DurableFile {
     /// # Cancel safety
     ///
     /// Dropped before it is done, the file has the old content or **is still being replaced, in the
-    /// background**; whole it is in both cases, and a later call waits for the end of it.
+    /// background**; whole it is in both cases, and a later call waits for the end of it. If that
+    /// fails, an event tells.
     pub async fn replace(
         &self,
         content: impl AsRef<[u8]> + Send + 'static,
     ) -> Result<(), ReplaceError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let path = Arc::clone(&self.path);
+        let (report, reported) = oneshot::channel();
         let work = spawn_blocking(move || {
             let _turn = turn; // held until the work has ended, whoever waits for it
-            replace(&path, content.as_ref())
+            if let Err(Err(error)) = report.send(replace(&path, content.as_ref())) {
+                let error: &dyn Error = &error; // with its cause
+                tracing::error!(error, "a file was not replaced, and its caller has gone");
+            }
         });
         // The drop of the handle ends only what has not begun.
-        match AbortOnDropHandle::new(work).await {
+        let work = AbortOnDropHandle::new(work);
+        match reported.await {
             Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => resume_unwind(payload),
-                Err(_) => Err(ReplaceError::ShutDown),
+            Err(_) => match work.await.map_err(JoinError::try_into_panic) {
+                Err(Ok(payload)) => resume_unwind(payload),
+                _ => Err(ReplaceError::ShutDown),
             },
         }
     }
 
-    /// Removes what killed processes have left: files beside this one, named `.NAME.XXXXXX.replacing`. Returns
-    /// how many. **No other process may be replacing the file meanwhile.**
+    /// Removes what killed processes have left: files beside this one, named `.NAME.XXXXXX.replacing`.
+    /// Returns how many. **No other process may be replacing the file meanwhile.**
     ///
     /// # Errors
     ///

@@ -16,15 +16,17 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add thiserror
 //! cargo add tokio --features io-util,macros,net,rt,time
 //! cargo add tokio-util
 //! cargo add tracing
 //! ```
 //!
 //! ## Watch out
-//! - A client that sends a byte now and then is never idle. [`Limits::lifetime`] ends it; where the
-//!   protocol has requests, also put a `timeout` around the reading of each.
+//! - A client that sends a byte now and then is never idle: [`Limits::lifetime`] ends it. One that
+//!   opens all [`Limits::connections`] keeps the others out for as long. Put a `timeout` around the
+//!   reading of each request, and let the handler turn away an address that has too many.
+//! - The kernel makes room for a write once much of its buffer is free, which may hold megabytes. A
+//!   client that takes bytes all the time, but too slowly for that, ends at [`Limits::write`].
 //! - Clients above [`Limits::connections`] see an open connection on which nobody answers: they wait
 //!   in the kernel's queue. A stop resets those that are still there.
 //! - Each connection is a file descriptor. Set the process's limit (`ulimit -n`) above
@@ -39,26 +41,31 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::select;
+use tokio::task::coop::consume_budget;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// After the first failed accept in a row. Each further pause is twice the one before.
+/// After a failed accept. Each further pause in a row is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long aborted handlers have to come to an await.
+const ABORT: Duration = Duration::from_secs(1);
+
+/// How many clients may wait to be accepted, if the system allows as many (`net.core.somaxconn`).
+const QUEUE: u32 = 4_096;
 
 /// The most that [`echo`] reads at once.
 const BUFFER: usize = 16 * 1024;
@@ -70,14 +77,12 @@ pub struct Limits {
     pub connections: NonZeroUsize,
     /// How long a read waits while no byte passes, in either direction.
     pub idle: Duration,
-    /// How long a write waits while the client takes no byte.
+    /// How long a write waits while the kernel has no room for a byte.
     pub write: Duration,
     /// How long a connection lives, whatever its handler awaits.
     pub lifetime: Duration,
     /// How long connections may go on after a stop. Those that do are aborted.
     pub drain: Duration,
-    /// How long aborted ones have to come to an await. Those that do not are `still_running`.
-    pub abort: Duration,
 }
 
 /// How the connections ended: each that was accepted is counted once.
@@ -92,7 +97,7 @@ pub struct Report {
     pub panicked: u64,
     /// Aborted, [`Limits::drain`] after the stop.
     pub aborted: u64,
-    /// Aborted, and had come to no await within [`Limits::abort`]. **It runs on** until its next.
+    /// Aborted, and a second later it had come to no await. **It runs on** until its next.
     pub still_running: u64,
     /// Accepts that failed, which are no connections.
     pub failed_accepts: u64,
@@ -111,13 +116,13 @@ pub trait Listener {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it must have taken no connection: it is called anew many times.
+    /// Dropped before it is done, it must have taken none: it is called anew many times.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Self::Client)>> + Send;
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
-    type Client = std::net::SocketAddr;
+    type Client = SocketAddr;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Self::Client)> {
         let (stream, client) = TcpListener::accept(self).await?;
@@ -128,21 +133,11 @@ impl Listener for TcpListener {
     }
 }
 
-/// The address cannot be listened on.
-#[derive(Debug, Error)]
-#[error("cannot listen on {address}: {error}; {}", remedy(error))]
-pub struct BindError {
-    /// The address asked for.
-    pub address: String,
-    /// What the system says.
-    pub error: io::Error,
-}
-
 /// Listens on `address`, a `host:port`. Port 0 is any free one: `local_addr` tells which.
 ///
 /// # Errors
 ///
-/// [`BindError`], which says what to do.
+/// If the address cannot be listened on. The message tells it, the system's error and what to do.
 ///
 /// # Panics
 ///
@@ -152,11 +147,36 @@ pub struct BindError {
 ///
 /// Dropped before it is done, it listens on nothing. A host's name takes as long as the resolver
 /// does: put a `timeout` around it.
-pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| BindError {
-        address: address.to_owned(),
-        error,
+pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    let listen = async {
+        let mut failed = io::ErrorKind::InvalidInput.into(); // the name has no address
+        for address in lookup_host(address).await? {
+            match listen(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    };
+    listen.await.map_err(|error: io::Error| {
+        let remedy =
+            "it takes host:port, an address of this host, and a port that is free and permitted";
+        let message = format!("cannot listen on {address}: {error}; {remedy}");
+        io::Error::new(error.kind(), message)
     })
+}
+
+/// As `TcpListener::bind`, but for the queue: there it is 128 long, which one burst overflows, and
+/// who finds it full tries again after a second, and then after ever longer.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    #[cfg(not(windows))] // where it would let two programs listen on one port
+    socket.set_reuseaddr(true)?; // or the port is in use for a minute after a stop
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// Calls `handler` in a task for each connection, until `stop` is cancelled; then closes `listener`,
@@ -165,9 +185,9 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
 /// The handler gets the connection, the client's address, and a token that is cancelled with `stop`
 /// and asks it to come to its end. It is called anew for each, so it clones what it captures.
 ///
-/// A failed accept is logged, and repeated after a pause that grows from 10 ms to 1 s. So is a
-/// connection that fails, at the level `debug`, since clients can cause any number of these. One
-/// whose handler panics or is aborted is an error.
+/// A failed accept is logged, and repeated after a pause that grows from 10 ms to 1 s. A connection
+/// that fails is logged at the level `debug`, since clients can cause any number of these, and one
+/// whose handler panics or is aborted as an error.
 ///
 /// # Panics
 ///
@@ -193,6 +213,7 @@ where
     };
     let (mut pause, mut retry_at) = (FIRST_PAUSE, None);
     loop {
+        consume_budget().await; // or a listener that never waits keeps the thread to itself
         let accept = async {
             if let Some(instant) = retry_at {
                 sleep_until(instant).await;
@@ -212,21 +233,20 @@ where
                 let (connection, peer) = (Connection::new(stream, limits), client.clone());
                 let task = tasks.running.spawn(async move {
                     // Called in here, so that a panic in the call is the task's as well.
-                    let work = handler(connection, peer, stop);
-                    let done = timeout(limits.lifetime, work).await;
+                    let done = timeout(limits.lifetime, handler(connection, peer, stop)).await;
                     done.unwrap_or_else(|_| Err(late("the connection is open", limits.lifetime)))
                 });
                 tasks.clients.insert(task.id(), client);
             }
-            // It was in the queue, and left. Nothing is wrong here, and others wait behind it.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                tasks.report.failed_accepts += 1;
-                tracing::debug!(%error, "a client left before it was accepted");
-            }
-            // Most often the file descriptors are used up. That stays so until one is closed, and
-            // without a pause this loop would do nothing but fail.
             Err(error) => {
                 tasks.report.failed_accepts += 1;
+                // It was in the queue, and left. Nothing is wrong, and others wait behind it.
+                if error.kind() == io::ErrorKind::ConnectionAborted {
+                    tracing::debug!(%error, "a client left before it was accepted");
+                    continue;
+                }
+                // Most often the file descriptors are used up. That stays so until one is closed,
+                // and without a pause this loop would do nothing but fail.
                 let open = tasks.running.len();
                 tracing::error!(%error, open, ?pause, "cannot accept connections");
                 retry_at = Some(Instant::now() + pause);
@@ -237,9 +257,9 @@ where
     drop(listener);
     timeout(limits.drain, tasks.all_ended()).await.ok(); // who is late is still in the set
     tasks.running.abort_all();
-    timeout(limits.abort, tasks.all_ended()).await.ok();
+    timeout(ABORT, tasks.all_ended()).await.ok();
     for client in tasks.clients.values() {
-        tracing::error!(?client, "a connection's handler cannot be stopped");
+        tracing::error!(?client, "a connection's handler does not stop");
         tasks.report.still_running += 1;
     }
     tasks.report
@@ -264,13 +284,10 @@ where
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut stopped = pin!(stop.cancelled());
     loop {
-        let length = select! {
+        select! {
             biased; // what has arrived comes before the stop
-            length = stream.read_buf(&mut buffer) => length?,
-            () = &mut stopped => 0,
-        };
-        if length == 0 {
-            break;
+            length = stream.read_buf(&mut buffer) => if length? == 0 { break },
+            () = &mut stopped => break,
         }
         stream.write_all(&buffer).await?;
         buffer.clear();
@@ -284,31 +301,44 @@ where
 }
 
 /// A stream whose reads and writes fail with `TimedOut` where they wait longer than the [`Limits`]
-/// allow.
-///
-/// An idle one costs one timer. A busy one leaves that timer alone: it fires once per limit, finds
-/// that bytes have passed, and is set again.
+/// allow. Only the lifetime limits a flush and a shutdown: `TcpStream`'s are done at once.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
     read: Wait,
     write: Wait,
-    flush: Wait,
 }
 
 impl<S> Connection<S> {
     fn new(stream: S, limits: Limits) -> Self {
+        let wait = |limit| Wait {
+            limit,
+            since: None,
+            timer: None,
+        };
+        let (read, write) = (wait(limits.idle), wait(limits.write));
         Self {
             stream,
-            read: Wait::new(limits.idle),
-            write: Wait::new(limits.write),
-            flush: Wait::new(limits.write),
+            read,
+            write,
         }
     }
 
     /// The stream itself, for its addresses and options.
     pub fn get_ref(&self) -> &S {
         &self.stream
+    }
+
+    fn limit_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            // A client that takes bytes is not idle, although it sends none.
+            self.read.since = self.read.since.map(|_| Instant::now());
+        }
+        self.write.limit(cx, written, "no byte could be written")
     }
 }
 
@@ -329,30 +359,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let length = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(1..)) = length {
-            // A client that takes bytes is not idle, although it sends none.
-            self.read.since = self.read.since.map(|_| Instant::now());
-        }
-        self.write.limit(cx, length, TAKEN)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.limit_write(cx, written)
+    }
+
+    // Or a head and its body, written together, would be two packets.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.limit_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_flush(cx);
-        self.flush.limit(cx, done, TAKEN)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.flush.limit(cx, done, TAKEN)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-const TAKEN: &str = "the client has taken no byte";
-
 /// Since when one operation waits. Reads and writes may be two tasks' (`tokio::io::split`), and a
-/// timer wakes one: so each operation has its own, made when it first waits. Flushes have one since
-/// `TcpStream`'s are done at once: to a write that waits this means nothing.
+/// timer wakes one: so each has its own, made when it first waits.
 #[derive(Debug)]
 struct Wait {
     limit: Duration,
@@ -361,14 +396,6 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            since: None,
-            timer: None,
-        }
-    }
-
     /// Passes on what is ready; fails what is not once it has waited for the limit.
     fn limit<T>(
         &mut self,
@@ -435,17 +462,5 @@ impl<C: fmt::Debug> Tasks<C> {
 
     async fn all_ended(&mut self) {
         while self.ended().await.is_some() {}
-    }
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "stop the program that listens there, or take another port",
-        io::ErrorKind::AddrNotAvailable => {
-            "take an address of this host, or 0.0.0.0 for all of them"
-        }
-        io::ErrorKind::PermissionDenied => "take a port above 1023, or grant the right to this one",
-        io::ErrorKind::InvalidInput => "write it as host:port, with a port of 65535 at most",
-        _ => "check the name, and that this host can resolve it",
     }
 }

@@ -1,34 +1,50 @@
-//! # UDP server: one socket, a bounded number of answers at work
+//! # UDP server: a receive loop with limits
 //!
-//! A datagram server is one socket for all peers, so one bad peer, a failed send or a slow answer
-//! must not be everybody's. What is easily missed: a datagram longer than the buffer is cut without
-//! an error, and a `?` behind `send_to` ends the service for all when one peer cannot be reached.
+//! `loop { let (length, peer) = socket.recv_from(&mut buffer).await?; … socket.send_to(…).await?; }`
+//! ends at the first answer that cannot be sent, passes on the beginning of a datagram as if it were
+//! the whole, and lets one slow answer hold up all peers. This server lives through failed receives
+//! and sends, drops what is too long, answers many peers at once, within limits, and counts how each
+//! datagram ended.
 //!
 //! ## Use it when
-//! - each datagram is a question of its own, and its answer fits into one: lookups, time, metrics.
+//! - you serve a protocol of your own in which a request and its answer are a datagram each;
+//! - a lost one is asked for again by the peer, or not missed.
 //!
 //! ## Use something else when
-//! - messages must arrive, stay in order or be longer: `tcp_server`, or QUIC;
-//! - peers are on this machine only: `unix_socket`.
+//! - each byte has to arrive, and in order: `tcp_server`;
+//! - messages outgrow a packet of the network, about 1,400 bytes. Longer ones travel in fragments, and
+//!   are lost if one of these is: `tcp_server`;
+//! - the peers are processes of this host: `unix_socket`.
 //!
 //! ## Add to your project
 //! ```console
 //! cargo add thiserror
 //! cargo add tokio --features macros,net,rt,time
-//! cargo add tokio-util --features rt
+//! cargo add tokio-util
 //! cargo add tracing
 //! ```
 //!
 //! ## Watch out
-//! - `recv_from` into a buffer that is too short gives its first bytes and says nothing of the rest.
-//! - A burst larger than the socket's buffer is lost, and every send of it was `Ok`. What is lost in
-//!   the system is counted nowhere here: let peers number and repeat what matters.
-//! - Whoever sends may write any address as his own. Answers longer than questions make the server
-//!   an amplifier in somebody's attack on that address: answer with no more bytes than came, or ask
-//!   for something that only the owner of the address can know.
-//! - On a connected socket an earlier send to a closed port comes back as an error of `recv_from`.
-//!   It is about that datagram, not about the socket.
+//! - A sender's address is easily forged, and the answer goes to whom it names. Send nothing longer
+//!   than the request until the peer has sent back a token that you sent there, or others use you to
+//!   flood it.
+//! - Never answer an answer. One datagram, forged to come from another server that does, and the two
+//!   answer each other for ever.
+//! - All peers share the limits, and one that floods the server keeps the others waiting. Keep
+//!   [`Limits::answer`] short.
+//! - Once its buffer is full the kernel drops datagrams and tells nobody. On Linux the last column of
+//!   `/proc/net/udp` counts them. `SO_RCVBUF` is the buffer's size: the crate `socket2` sets it.
+//! - Datagrams may come twice and in another order, and answers overtake each other in the server.
+//!   Number the requests, and repeat the number in the answer.
+//! - On a host with several addresses bind to one. Behind 0.0.0.0 an answer may leave from another
+//!   address than the one that was asked, and a client that has connected its socket never sees it.
+//! - A bare `recv_from` into a buffer that is too small gives what fits, and drops the rest without a
+//!   word; on Windows it fails.
+//! - macOS sends 9,216 bytes at most, until `SO_SNDBUF` is raised: a longer answer is `unsent`.
+//! - What a handler spawns is outside of the limits and the stop.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -39,55 +55,106 @@ use thiserror::Error;
 use tokio::net::UdpSocket;
 use tokio::select;
 use tokio::task::coop::unconstrained;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// No datagram is longer than this over IP, but for jumbograms of IPv6.
-const LONGEST: usize = 65_535;
-/// Between a receive that failed and the next, doubled up to the longest wait.
-const FIRST_WAIT: Duration = Duration::from_millis(5);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// One byte more than a datagram can have, whose length is a number of 16 bits. So the kernel cuts
+/// off nothing, on no system, and each datagram shows its whole length.
+const BUFFER: usize = 65_536;
 
-/// What a server takes. [`Duration::MAX`] is no limit; zero ends what has to wait.
+/// After the first failed receive in a row. Each further pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a server grants its peers. [`Duration::MAX`] is no limit; zero ends what has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in a datagram. Longer ones are dropped and counted. 65,507 fit into one over IPv4.
-    pub datagram: NonZeroUsize,
-    /// Answers at work at once. At this number nothing is received: the system keeps some datagrams
-    /// and drops the rest.
-    pub at_once: NonZeroUsize,
-    /// How long a handler and the send of its answer may take together.
+    /// Bytes in the longest datagram that the handler gets. From 65,507 on, over IPv4 no peer can
+    /// send a longer one; over IPv6 from 65,527 on. With 0 it gets empty ones only.
+    pub datagram: usize,
+    /// Datagrams being answered at once. At this number none is received; further ones wait in the
+    /// kernel.
+    pub in_flight: NonZeroUsize,
+    /// How long an answer may take, from the call of the handler until it is sent.
     pub answer: Duration,
     /// How long answers may go on after a stop. Those that do are aborted.
     pub drain: Duration,
+    /// How long aborted ones have to come to an await. Those that do not are `still_running`.
+    pub abort: Duration,
 }
 
-/// What became of the datagrams.
+/// How the datagrams ended: each that was received is in one of the first eight counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[must_use = "it tells of what failed"]
+#[must_use]
 pub struct Report {
-    /// The answer was given to the system, which is not to say that it arrived.
+    /// The kernel took the answer. Whether it arrived, the peer alone knows.
     pub answered: u64,
-    /// The handler returned `None`.
+    /// The handler gave no answer.
     pub unanswered: u64,
-    /// Longer than [`Limits::datagram`].
-    pub too_long: u64,
-    /// The answer could not be sent.
-    pub failed: u64,
-    /// [`Limits::answer`] was reached.
-    pub timed_out: u64,
+    /// The answer could not be sent: the peer's address cannot be reached, or the answer is too long.
+    pub unsent: u64,
+    /// The answer was not sent within [`Limits::answer`].
+    pub late: u64,
     /// The handler panicked.
     pub panicked: u64,
     /// Aborted, [`Limits::drain`] after the stop.
     pub aborted: u64,
+    /// Aborted, and had come to no await within [`Limits::abort`]. **It runs on** until its next.
+    pub still_running: u64,
+    /// Longer than [`Limits::datagram`], and dropped.
+    pub oversize: u64,
     /// Receives that failed, which are no datagrams.
     pub failed_receives: u64,
+    /// How often [`Limits::in_flight`] was reached. What came then waited in the kernel; what its
+    /// buffer did not hold is lost, and in no count.
+    pub full: u64,
 }
 
-/// The address cannot be bound.
+/// Where datagrams come from and answers go: a `UdpSocket`, and what you implement it for.
+pub trait Socket: Send + Sync + 'static {
+    /// The other end's address.
+    type Peer: fmt::Debug + Clone + Send + 'static;
+
+    /// Waits for a datagram, and gives its length and its sender.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it must have taken no datagram: it is called anew many times.
+    fn receive(
+        &self,
+        buffer: &mut [u8],
+    ) -> impl Future<Output = io::Result<(usize, Self::Peer)>> + Send;
+
+    /// Sends `answer` to `peer`, in one datagram.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it must have sent all or nothing.
+    fn answer(
+        &self,
+        answer: &[u8],
+        peer: Self::Peer,
+    ) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Socket for UdpSocket {
+    type Peer = SocketAddr;
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.recv_from(buffer).await
+    }
+
+    async fn answer(&self, answer: &[u8], peer: SocketAddr) -> io::Result<()> {
+        self.send_to(answer, peer).await.map(drop) // a datagram is never sent in part
+    }
+}
+
+/// The address cannot be bound to.
 #[derive(Debug, Error)]
-#[error("cannot bind {address}: {error}; {}", remedy(error))]
+#[error("cannot receive on {address}: {error}; {}", remedy(error))]
 pub struct BindError {
     /// The address asked for.
     pub address: String,
@@ -95,7 +162,7 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-/// Binds a socket to `address`, a `host:port`. Port 0 is any free one: `local_addr` tells which.
+/// A socket on `address`, a `host:port`. Port 0 is any free one: `local_addr` tells which.
 ///
 /// # Errors
 ///
@@ -107,7 +174,7 @@ pub struct BindError {
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is done, it has bound nothing. A host's name takes as long as the resolver
+/// Dropped before it is done, it is bound to nothing. A host's name takes as long as the resolver
 /// does: put a `timeout` around it.
 pub async fn bind(address: &str) -> Result<UdpSocket, BindError> {
     UdpSocket::bind(address).await.map_err(|error| BindError {
@@ -116,137 +183,181 @@ pub async fn bind(address: &str) -> Result<UdpSocket, BindError> {
     })
 }
 
-/// Calls `handler` in a task for each datagram and sends what it returns back, until `stop` is
-/// cancelled; then waits for the answers at work, at most for [`Limits::drain`]. Datagrams that the
-/// system has received and this function has not are lost then.
+/// Calls `handler` in a task for each datagram, and sends its answer, if it has one, to the sender,
+/// until `stop` is cancelled; then waits for the answers within the limits, and tells how all ended.
 ///
-/// A failure is logged with its peer, counted, and the end of nothing else. **A handler that never
-/// awaits is not stopped by any limit**, and may run on after this function has returned.
+/// The handler gets the datagram, which may be empty, and the sender's address. It is called anew for
+/// each, so it clones what it captures. With a clone of the `Arc` the caller can send unasked.
+/// Memory holds up to `in_flight` times `datagram` bytes of datagrams. What waits in the kernel at
+/// the stop is not received.
+///
+/// A failed receive is logged, and repeated after a pause that grows from 10 ms to 1 s; at once if it
+/// tells of an answer that did not arrive. What peers can cause any number of is logged at the level
+/// `debug`. A handler that panics or is aborted is an error.
 ///
 /// # Panics
 ///
-/// If polled outside of a Tokio runtime, or in one without timers, or if `handler` itself panics
-/// rather than its future.
+/// If polled outside of a Tokio runtime, or in one without timers.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is done, it aborts the answers at work and closes the socket; its counts are lost.
-pub async fn serve<F>(
-    socket: UdpSocket,
+/// Dropped before it is done, it receives no more and aborts the handlers; the report is lost.
+pub async fn serve<S: Socket, F>(
+    socket: Arc<S>,
     limits: Limits,
     stop: CancellationToken,
-    handler: impl Fn(Vec<u8>, SocketAddr) -> F,
+    handler: impl Fn(Vec<u8>, S::Peer) -> F + Send + Sync + 'static,
 ) -> Report
 where
     F: Future<Output = Option<Vec<u8>>> + Send + 'static,
 {
-    let socket = Arc::new(socket);
-    let mut report = Report::default();
-    let mut tasks = JoinSet::new();
-    // Room for more than the limit, so that what is too long is seen to be.
-    let mut buffer = vec![0; LONGEST];
-    let mut wait = FIRST_WAIT;
+    let handler = Arc::new(handler);
+    let mut tasks = Tasks {
+        running: JoinSet::new(),
+        peers: HashMap::new(),
+        report: Report::default(),
+    };
+    let mut buffer = vec![0; BUFFER];
+    let (mut pause, mut retry_at) = (FIRST_PAUSE, None);
     loop {
-        let received = select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(ended) = tasks.join_next() => {
-                report.count(ended);
-                continue;
+        let receive = async {
+            if let Some(instant) = retry_at {
+                sleep_until(instant).await;
             }
-            received = socket.recv_from(&mut buffer), if tasks.len() < limits.at_once.get() => received,
+            socket.receive(&mut buffer).await
+        };
+        let received = select! {
+            biased; // what has ended is forgotten, and makes room, before more is let in
+            () = stop.cancelled() => break,
+            Some(()) = tasks.ended() => continue,
+            received = receive, if tasks.running.len() < limits.in_flight.get() => received,
         };
         match received {
             Ok((length, peer)) => {
-                wait = FIRST_WAIT;
+                (pause, retry_at) = (FIRST_PAUSE, None);
                 match buffer.get(..length) {
-                    Some(datagram) if length <= limits.datagram.get() => {
-                        let work = handler(datagram.to_vec(), peer);
-                        tasks.spawn(answer(Arc::clone(&socket), peer, limits.answer, work));
+                    Some(datagram) if length < BUFFER && length <= limits.datagram => {
+                        let (socket, handler) = (Arc::clone(&socket), Arc::clone(&handler));
+                        let work = handle(socket, handler, datagram.to_vec(), peer.clone());
+                        let work = timeout(limits.answer, work);
+                        let task = async { work.await.unwrap_or(Ended::Late) };
+                        tasks.peers.insert(tasks.running.spawn(task).id(), peer);
+                        let full = tasks.running.len() >= limits.in_flight.get();
+                        tasks.report.full += u64::from(full);
                     }
                     _ => {
-                        tracing::warn!(%peer, length, "dropped a datagram that is too long");
-                        report.too_long += 1;
+                        tasks.report.oversize += 1;
+                        tracing::debug!(?peer, length, "a datagram is too long");
                     }
                 }
             }
+            // The receiving itself is well, and what others have sent waits behind this.
+            Err(error) if is_about_an_answer(&error) => {
+                tasks.report.failed_receives += 1;
+                tracing::debug!(%error, "an answer did not arrive");
+            }
+            // Without a pause this loop might do nothing but fail.
             Err(error) => {
-                tracing::warn!(%error, ?wait, "cannot receive");
-                report.failed_receives += 1;
-                // Without a wait, an error that lasts would keep a core busy.
-                stop.run_until_cancelled(sleep(wait)).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                tasks.report.failed_receives += 1;
+                tracing::error!(%error, ?pause, "cannot receive datagrams");
+                retry_at = Some(Instant::now() + pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
-    let draining = async {
-        while let Some(ended) = tasks.join_next().await {
-            report.count(ended);
-        }
-    };
-    // Unconstrained: a budget that ends at 128 answers would hide the rest when the time is over.
-    timeout(limits.drain, unconstrained(draining)).await.ok(); // what is left is counted below
-    report.aborted += tasks.len() as u64;
-    if !tasks.is_empty() {
-        tracing::warn!(answers = tasks.len(), "aborted answers at the stop");
+    timeout(limits.drain, tasks.all_ended()).await.ok(); // who is late is still in the set
+    tasks.running.abort_all();
+    // Unconstrained: a budget that ends at 128 tasks would hide the rest when the time is over.
+    let ended = unconstrained(tasks.all_ended());
+    timeout(limits.abort, ended).await.ok();
+    for peer in tasks.peers.values() {
+        tracing::error!(?peer, "a datagram's handler cannot be stopped");
+        tasks.report.still_running += 1;
     }
-    report
+    tasks.report
 }
 
-async fn answer(
-    socket: Arc<UdpSocket>,
-    peer: SocketAddr,
-    limit: Duration,
-    work: impl Future<Output = Option<Vec<u8>>>,
-) -> End {
-    let answering = async {
-        let Some(answer) = work.await else {
-            return Ok(End::Unanswered);
-        };
-        let sent = socket.send_to(&answer, peer).await;
-        sent.map(|_| End::Answered) // a datagram is sent whole or not at all
-    };
-    match timeout(limit, answering).await {
-        Ok(Ok(end)) => end,
-        Ok(Err(error)) => {
-            tracing::warn!(%peer, %error, "cannot send an answer");
-            End::Failed
-        }
-        Err(_) => {
-            tracing::warn!(%peer, ?limit, "no answer in time");
-            End::TimedOut
-        }
-    }
-}
-
-impl Report {
-    fn count(&mut self, ended: Result<End, JoinError>) {
-        let counter = match ended {
-            Ok(End::Answered) => &mut self.answered,
-            Ok(End::Unanswered) => &mut self.unanswered,
-            Ok(End::Failed) => &mut self.failed,
-            Ok(End::TimedOut) => &mut self.timed_out,
-            Err(error) => {
-                tracing::error!(%error, "a handler panicked");
-                &mut self.panicked
-            }
-        };
-        *counter += 1;
-    }
-}
-
-/// How one datagram ended, if not by a panic or an abort.
-enum End {
+/// How a task came to its end.
+enum Ended {
     Answered,
     Unanswered,
-    Failed,
-    TimedOut,
+    Unsent(io::Error),
+    Late,
+}
+
+async fn handle<S: Socket, F: Future<Output = Option<Vec<u8>>>>(
+    socket: Arc<S>,
+    handler: Arc<impl Fn(Vec<u8>, S::Peer) -> F>,
+    datagram: Vec<u8>,
+    peer: S::Peer,
+) -> Ended {
+    // Called in the task, so that a panic in the call is the task's as well.
+    let Some(answer) = handler(datagram, peer.clone()).await else {
+        return Ended::Unanswered;
+    };
+    let sent = socket.answer(&answer, peer).await;
+    sent.map_or_else(Ended::Unsent, |()| Ended::Answered)
+}
+
+/// Where an answer went, nobody receives. Windows tells so in a later receive (`ConnectionReset`),
+/// the others only if the socket is connected (`ConnectionRefused`).
+fn is_about_an_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+/// The running handlers, whom they answer, and how the others ended.
+struct Tasks<P> {
+    running: JoinSet<Ended>,
+    peers: HashMap<Id, P>,
+    report: Report,
+}
+
+impl<P: fmt::Debug> Tasks<P> {
+    /// Waits for a handler to end, and counts it. `None` if none is running.
+    async fn ended(&mut self) -> Option<()> {
+        let ended = self.running.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let peer = self.peers.remove(&id).map(tracing::field::debug);
+        match ended {
+            Ok((_, Ended::Answered)) => self.report.answered += 1,
+            Ok((_, Ended::Unanswered)) => self.report.unanswered += 1,
+            Ok((_, Ended::Unsent(error))) => {
+                tracing::debug!(peer, %error, "an answer cannot be sent");
+                self.report.unsent += 1;
+            }
+            Ok((_, Ended::Late)) => {
+                tracing::debug!(peer, "an answer is late");
+                self.report.late += 1;
+            }
+            Err(error) if error.is_panic() => {
+                tracing::error!(peer, %error, "a datagram's handler panicked");
+                self.report.panicked += 1;
+            }
+            Err(_) => {
+                tracing::error!(peer, "a datagram's handler was aborted");
+                self.report.aborted += 1;
+            }
+        }
+        Some(())
+    }
+
+    async fn all_ended(&mut self) {
+        while self.ended().await.is_some() {}
+    }
 }
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what has that port, or take another",
-        io::ErrorKind::PermissionDenied => "take a port above 1023, or grant the right to it",
-        _ => "write it as host:port, with an address of this machine",
+        io::ErrorKind::AddrInUse => "stop the program that receives there, or take another port",
+        io::ErrorKind::AddrNotAvailable => "take an address of this host",
+        io::ErrorKind::PermissionDenied => "take a port above 1023, or grant the right to this one",
+        io::ErrorKind::InvalidInput => "write it as host:port, with a port of 65535 at most",
+        _ => "check the name, and that this host can resolve it",
     }
 }

@@ -1,19 +1,23 @@
 //! That the file is whole at every moment, whoever is killed, dropped or out of space.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
+use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use ::io::durable_write::{DurableFile, ReplaceError};
+use futures_util::poll;
 use tempfile::TempDir;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
+use tracing::field::Field;
+use tracing::{Event, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LENGTH: usize = 1 << 20;
@@ -128,15 +132,61 @@ async fn a_dropped_call_leaves_a_whole_file_and_a_later_call_has_the_last_word()
     let state = DurableFile::new(&path);
     for _ in 0..50 {
         let mut dropped = Box::pin(state.replace(vec![2; LENGTH]));
-        assert!(
-            futures_util::poll!(&mut dropped).is_pending(),
-            "it is at work"
-        );
+        drop(poll!(&mut dropped)); // at work, or done already
         drop(dropped);
         state.clone().replace(vec![3; LENGTH]).await.unwrap();
         assert_eq!(version(&fs::read(&path).unwrap()), Some(3));
     }
     assert_eq!(names(folder.path()), ["state"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("missing/state");
+    let state = DurableFile::new(&path);
+    let log = Log::default();
+    // A blocking thread has the subscriber of all threads, and so have the other tests here.
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let told = || {
+        let lines = log.0.lock().unwrap();
+        let path = path.display().to_string();
+        lines.iter().find(|line| line.contains(&path)).cloned()
+    };
+    state.replace("new").await.unwrap_err();
+    assert_eq!(told(), None);
+    let line = loop {
+        let mut dropped = Box::pin(state.replace("new"));
+        drop(poll!(&mut dropped)); // at work, or done already
+        drop(dropped);
+        if let Some(line) = told() {
+            break line;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(line.contains("its caller has gone"), "{line}");
+}
+
+/// Keeps the recipe's events, a line for each.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().contains("durable_write")
+    }
+    fn event(&self, event: &Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!("{value:?} ")));
+        self.0.lock().unwrap().push(line);
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
 }
 
 #[cfg(unix)]

@@ -130,7 +130,9 @@ async fn on_many_threads_too_no_more_run_or_wait_than_may() {
     .await
     .expect("somebody waits for a permit that is lost");
     assert!(gauge.peak() <= 3, "{} at once", gauge.peak());
-    assert_eq!(capacity(&limiter).await, (3, 4), "something is lost");
+    // On real time, so not all that try may have been refused at the first look.
+    let whole = async { while capacity(&limiter).await != (3, 4) {} };
+    timeout(LIMIT, whole).await.expect("something is lost");
 }
 
 #[tokio::test(start_paused = true)]
