@@ -1,4 +1,20 @@
 //! # Errors: say what failed, and what to do
+//!
+//! An error is read by a program or by a person. A program needs a variant for each way to act, and
+//! what it can act with: the item that was not sent, the time to wait. A person needs to know where
+//! to look: the file, the line, the field. Async code adds three ways to fail: a task that panicked,
+//! one that was cancelled, and a call of which nobody knows whether it was carried out.
+//!
+//! | Recipe | The job | What it costs |
+//! | --- | --- | --- |
+//! | [`context`] | for people: each failure with its path, line and field | a boxed error, formatted only when one occurs |
+//! | [`typed_errors`] | for programs: a variant for each way to act, from a real database | an enum to keep |
+//! | [`task_errors`] | error, panic and cancellation of a task in one enum | nothing |
+//! | [`channel_errors`] | full or closed, with the unsent item back | nothing |
+//! | [`retryable`] | an error that knows whether to try again | a method per error type |
+//!
+//! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
+//! ends.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod context;

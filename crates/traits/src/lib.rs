@@ -1,4 +1,14 @@
 //! # Traits: async behind an interface
+//!
+//! A trait with `async fn` compiles, and then its users find what it does not say: whether its
+//! futures are `Send`, so that they can be spawned, and how it goes behind `dyn`. Say the first in the
+//! trait, and box for the second.
+//!
+//! | Recipe | The job | What it costs |
+//! | --- | --- | --- |
+//! | [`store`] | a trait whose futures are `Send`; in memory, and in a real Redis | nothing beside the call |
+//! | [`dyn_store`] | the same behind `dyn`, chosen at run time or in a list | an allocation for each call |
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod store;
+pub mod dyn_store;
