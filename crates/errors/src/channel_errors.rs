@@ -16,7 +16,7 @@
 //! ## Add to your project
 //! ```console
 //! cargo add thiserror
-//! cargo add tokio --features macros,sync
+//! cargo add tokio --features macros,sync,time
 //! ```
 //!
 //! ## Watch out
