@@ -9,8 +9,10 @@
 //! | [`store`] | a trait whose futures are `Send`; in memory, and in a real Redis | nothing beside the call |
 //! | [`dyn_store`] | the same behind `dyn`, chosen at run time or in a list | an allocation for each call |
 //! | [`handlers`] | async functions and closures passed in, or in a table | nothing awaited in place; an allocation for each call from a table |
+//! | [`delay`] | a future by hand, woken from a thread, and one around another | an `Arc` and a lock |
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod store;
 pub mod dyn_store;
 pub mod handlers;
+pub mod delay;
