@@ -29,7 +29,10 @@ async fn main() {
             println!("the thread is gone");
         }
         let (end, polls) = delay.await;
-        println!("{name}: {end:?}, polled again when it was woken: {}", polls > 1);
+        println!(
+            "{name}: {end:?}, polled again when it was woken: {}",
+            polls > 1
+        );
     }
     drop(orders);
     println!("the thread ended well: {}", worker.join().is_ok());
