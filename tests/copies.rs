@@ -53,6 +53,10 @@ fn check(catalog: &Catalog, recipe: &Recipe, base: &Path) -> Result<(), Fault> {
         additions: recipe.cargo_add.clone(),
         said,
     };
+    // Another run of the tests may be at work on the same folders.
+    fs::create_dir_all(copies()).unwrap();
+    let turn = fs::File::create(copies().join("lock")).unwrap();
+    turn.lock().unwrap(); // until it is dropped
     let folder = base.join(&recipe.name);
     let stamp = folder.join("copied-from");
     let key = key(catalog, recipe);
@@ -154,10 +158,6 @@ fn copies() -> PathBuf {
 #[test]
 fn every_recipe_compiles_alone_with_the_dependencies_it_names() {
     let catalog = Catalog::load(root()).unwrap();
-    // Another run of the tests may be at work on the same folders.
-    fs::create_dir_all(copies()).unwrap();
-    let lock = fs::File::create(copies().join("lock")).unwrap();
-    lock.lock().unwrap();
     let mut faults = Vec::new();
     let mut checked = 0;
     // What shows harm is not for copying, and `copy` refuses it.
