@@ -1,0 +1,2 @@
+//! # Streams: many values over time
+#![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,0 +1,2 @@
+//! # Structured: trees of tasks that end together
+#![warn(clippy::print_stdout, clippy::print_stderr)]
