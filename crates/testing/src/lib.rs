@@ -6,4 +6,5 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod mock_io;
+pub mod poll_by_hand;
 pub mod every_await_point;
