@@ -210,7 +210,8 @@ async fn wrong_bytes_are_told_with_their_place_although_the_rest_never_comes() {
         stream.write_all(b"l").await.unwrap();
         stream.read_u8().await
     };
-    let result = every_delivery(link(2), &GET, wrong, |_, _| ()).await;
+    let accepts_nothing = |_, outcome: io::Result<u8>| panic!("{outcome:?}");
+    let result = every_delivery(link(2), &GET, wrong, accepts_nothing).await;
     assert_eq!(
         result.as_ref().unwrap_err().to_string(),
         r#"Whole: byte 2: expected "t\n", got "l""#

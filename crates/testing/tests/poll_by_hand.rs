@@ -165,6 +165,18 @@ async fn a_future_that_yields_first_passes_with_its_wakeups_counted() {
 }
 
 #[tokio::test]
+async fn a_wakeup_of_its_own_is_not_taken_for_one_by_the_event() {
+    let yields_and_forgets = |gate: &Gate, poll: usize, waker: &Waker| {
+        if poll == 1 {
+            waker.wake_by_ref();
+        }
+        ready_if(gate.open.get())
+    };
+    let fault = found(yields_and_forgets).await.unwrap_err();
+    assert_eq!(fault, WakeFault::LostWakeup { polls: 2 });
+}
+
+#[tokio::test]
 async fn a_future_that_takes_its_second_poll_for_the_event_is_found() {
     let trusting = |gate: &Gate, poll: usize, waker: &Waker| {
         gate.wakers.borrow_mut().push(waker.clone());
