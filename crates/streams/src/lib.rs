@@ -2,3 +2,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod from_channel;
+pub mod from_iter_and_interval;
