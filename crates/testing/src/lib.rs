@@ -86,3 +86,4 @@ pub mod mock_io;
 pub mod poll_by_hand;
 pub mod every_await_point;
 pub mod explore_interleavings;
+pub mod simulate_network;
