@@ -23,7 +23,8 @@
 //! cargo add thiserror
 //! ```
 //! It belongs in your tests: `cargo add --dev` and a file in `tests/` serve as well. The code under
-//! test needs shuttle's types, named like those of std. Let one module of your crate choose:
+//! test needs shuttle's types, named like those of std. One module of your crate chooses, and
+//! `cargo add shuttle --target 'cfg(shuttle)'` is for the library itself:
 //! ```
 //! mod primitives {
 //!     #[cfg(not(shuttle))]
@@ -45,7 +46,7 @@
 //! - A loop that spins until another thread is done never ends in some order, and is reported.
 //! - Runs must differ in nothing but the order: no `static` that remembers, no random numbers, no
 //!   `select!` without `biased`. Else no schedule fits the next run.
-//! - Orders multiply: two or three threads with a few operations each. Most bugs need no more.
+//! - Orders multiply: two or three threads, with a few operations each.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -141,6 +142,10 @@ const MAX_STEPS: usize = 10_000;
 /// # Errors
 ///
 /// [`ExploreError::Failed`] at the first run that fails; [`ExploreError::TooMany`].
+///
+/// # Panics
+///
+/// If the environment variable `SHUTTLE_RANDOM_SEED` is set and is no number.
 pub fn explore(
     strategy: Strategy,
     scenario: impl Fn() + Send + Sync + 'static,
@@ -233,6 +238,7 @@ fn run(
     let mut config = Config::new();
     config.failure_persistence = FailurePersistence::None; // the error has it
     config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
+    config.stack_size = 256 * 1024; // shuttle's 60 KiB are soon full in a debug build
     let runner = Runner::new(recorder, config);
     let ended = catch_unwind(AssertUnwindSafe(|| runner.run(scenario)));
     let record = record.take();

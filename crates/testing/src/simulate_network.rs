@@ -41,6 +41,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -65,7 +66,7 @@ pub struct Network {
     pub jitter: Duration,
     /// What happens when, counted from the start. At one instant, in this order.
     pub faults: Vec<(Duration, Fault)>,
-    /// When to give up.
+    /// When to give up. A simulated second takes about a tenth of one in a debug build.
     pub limit: Duration,
 }
 
@@ -80,9 +81,9 @@ pub enum Fault {
     PartitionAnswers,
     /// What is sent and what is under way waits for `Release`.
     Hold,
-    /// What was held arrives at once.
+    /// Ends the hold: what waits arrives at once.
     Release,
-    /// Ends any partition. What was lost stays lost.
+    /// Lets through what is sent from now on. What was lost stays lost, and what is held is held.
     Repair,
     /// Drops the server's tasks.
     Crash,
@@ -101,7 +102,7 @@ pub struct Event {
 
 /// Takes down what happens. All clones write to the same log.
 #[derive(Debug, Clone, Default)]
-pub struct Log(Rc<RefCell<Vec<Event>>>);
+pub struct Log(Arc<Mutex<Vec<Event>>>);
 
 /// A simulation that came to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,7 +138,8 @@ pub enum SimulationError {
 ///
 /// Each is called on a host of its own, with a paused clock that the simulation moves, and uses
 /// `turmoil::net` in the place of `tokio::net`. The server is called again at each restart: what its
-/// closure owns survives a crash, as a disk does.
+/// closure owns survives a crash, as a disk does. Turmoil's own `tracing` events, with the target
+/// `turmoil`, tell of every message.
 ///
 /// # Errors
 ///
@@ -179,7 +181,7 @@ pub fn simulate<T: 'static>(
     while !done || faults.peek().is_some() {
         let now = simulation.elapsed();
         if now >= network.limit {
-            let (limit, events) = (network.limit, log.0.take());
+            let (limit, events) = (network.limit, log.take());
             return Err(SimulationError::Unfinished { limit, events });
         }
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= now) {
@@ -187,11 +189,11 @@ pub fn simulate<T: 'static>(
             log.write(now, format!("{fault:?}"));
         }
         done = simulation.step().map_err(|error| {
-            let (message, events) = (error.to_string(), log.0.take());
+            let (message, events) = (error.to_string(), log.take());
             SimulationError::Failed { message, events }
         })?;
     }
-    let (output, events) = (output.take(), log.0.take());
+    let (output, events) = (output.take(), log.take());
     match output {
         Some(output) => Ok(Run { output, events }),
         // A client that is done has returned, unless somebody aborts its task from within.
@@ -225,6 +227,14 @@ impl Log {
     }
 
     fn write(&self, at: Duration, what: String) {
-        self.0.borrow_mut().push(Event { at, what });
+        self.events().push(Event { at, what });
+    }
+
+    fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events())
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -340,9 +340,16 @@ fn random_orders_are_counted_once_each_and_are_those_of_the_seed() {
 
 #[test]
 fn pct_finds_what_depends_on_few_events_and_follows_its_seed() {
-    let naive = || one_waits(|flag| async move { flag.wait_naively().await });
-    let first = failure(explore(pct(1_000, 7), naive()));
-    assert_eq!(first, failure(explore(pct(1_000, 7), naive())));
+    let found = || {
+        let naive = || one_waits(|flag| async move { flag.wait_naively().await });
+        (0..20)
+            .map(|seed| failure(explore(pct(1_000, seed), naive())))
+            .collect::<Vec<_>>()
+    };
+    let first = found();
+    assert_eq!(first, found());
+    let different: BTreeSet<_> = first.iter().collect();
+    assert!(different.len() > 1, "{different:?}");
     let mended = || one_waits(|flag| async move { flag.wait().await });
     let many = schedules(explore(pct(1_000, 7), mended()));
     assert!((10..48).contains(&many), "{many}");
@@ -455,11 +462,11 @@ fn harm_what_only_a_time_limit_saves_is_a_deadlock_and_tokio_has_no_runtime() {
     let (message, ..) = failure(explore(all(), scenario));
     assert!(message.starts_with("deadlock!"), "{message}");
     let (message, ..) = failure(explore(all(), || {
-        shuttle::thread::park_timeout(Duration::ZERO)
+        shuttle::thread::park_timeout(Duration::ZERO);
     }));
     assert!(message.starts_with("deadlock!"), "{message}");
     let (message, ..) = failure(explore(all(), || {
-        block_on(tokio::time::sleep(Duration::ZERO))
+        block_on(tokio::time::sleep(Duration::ZERO));
     }));
     assert!(message.contains("no reactor running"), "{message}");
     let (message, ..) = failure(explore(all(), || drop(tokio::spawn(async {}))));
@@ -563,6 +570,20 @@ fn harm_what_happens_when_a_future_is_made_is_before_its_switches() {
         }
     });
     assert_eq!(schedules(explore(all(), naive)), 53, "and the bug in none");
+}
+
+#[test]
+fn a_thread_has_room_for_what_a_debug_build_puts_on_its_stack() {
+    let explored = explore(all(), || {
+        let sum = spawn(|| {
+            std::hint::black_box([1_u8; 100 * 1024])
+                .iter()
+                .map(|it| u32::from(*it))
+                .sum::<u32>()
+        });
+        assert_eq!(sum.join().unwrap(), 100 * 1024);
+    });
+    assert_eq!(schedules(explored), 1);
 }
 
 #[test]

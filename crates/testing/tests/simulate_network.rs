@@ -8,9 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use testing::simulate_network::{
-    Event, Fault, Log, Network, Run, SERVER, SimulationError, simulate,
-};
+use testing::simulate_network::{Event, Fault, Log, Network, SERVER, SimulationError, simulate};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::{sleep, timeout};
 use turmoil::net::{TcpListener, TcpStream, UdpSocket};
@@ -497,6 +495,26 @@ fn faults_come_in_order_even_after_the_client_is_done_and_not_after_the_limit() 
 }
 
 #[test]
+fn many_faults_at_one_instant_keep_the_order_they_are_given_in() {
+    let kinds = [Fault::Hold, Fault::Release, Fault::Repair];
+    let faults: Vec<_> = (0..90)
+        .map(|number| {
+            (
+                10 * (number % 2),
+                kinds[usize::try_from(number / 2 % 3).unwrap()],
+            )
+        })
+        .collect();
+    let run = simulate(&network(&faults), async |_| Ok(()), async |_: Log| ()).unwrap();
+    let expected: Vec<_> = [0, 10]
+        .iter()
+        .flat_map(|at| faults.iter().filter(move |(when, _)| when == at))
+        .map(|(at, fault)| format!("{at} {fault:?}"))
+        .collect();
+    assert_eq!(lines(&run.events), expected);
+}
+
+#[test]
 fn the_limit_counts_simulated_time_to_the_millisecond() {
     let takes = |sleeps| {
         let client = async move |_: Log| sleep(ms(sleeps)).await;
@@ -543,6 +561,37 @@ fn datagrams_are_lost_without_an_error_those_under_way_too() {
         arrived,
         Vec::from_iter((0..5).map(|sent| (10 + u64::from(sent), sent)))
     );
+}
+
+#[test]
+fn a_repair_leaves_what_is_held_to_the_release() {
+    let faults = [(5, Fault::Hold), (10, Fault::Repair), (100, Fault::Release)];
+    let arrived = datagrams(&network(&faults));
+    let after_the_repair = (10..20).map(|sent| (10 + u64::from(sent), sent));
+    let held = (0..10).map(|sent| (100, sent));
+    assert_eq!(arrived, Vec::from_iter(after_the_repair.chain(held)));
+}
+
+#[test]
+fn a_partition_of_requests_lets_the_server_speak() {
+    let server = async |_: Log| {
+        let mut stream = TcpListener::bind(("0.0.0.0", PORT))
+            .await?
+            .accept()
+            .await?
+            .0;
+        sleep(ms(100)).await;
+        stream.write_all(b"!").await?;
+        Ok(stream.read_exact(&mut [0]).await.map(drop)?)
+    };
+    let faults = [(50, Fault::PartitionRequests)];
+    let run = simulate(&network(&faults), server, async |log: Log| {
+        let mut stream = connect().await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        log.note("heard it");
+    });
+    let expected = ["50 PartitionRequests", "120 heard it"];
+    assert_eq!(lines(&run.unwrap().events), expected);
 }
 
 #[test]
@@ -658,18 +707,15 @@ fn an_error_of_the_server_and_a_panic_of_either_end_the_simulation_with_what_hap
 
 #[test]
 fn harm_a_panic_in_a_task_that_nobody_joins_is_lost() {
-    let server = async |_: Log| {
-        drop(tokio::spawn(async { panic!("unseen") }));
+    let server = async |log: Log| {
+        drop(tokio::spawn(async move {
+            log.note("begins"); // from any task, also one that must be `Send`
+            panic!("unseen")
+        }));
         pending().await
     };
     let run = simulate(&network(&[]), server, async |_: Log| sleep(ms(10)).await);
-    assert_eq!(
-        run.unwrap(),
-        Run {
-            output: (),
-            events: vec![]
-        }
-    );
+    assert_eq!(lines(&run.unwrap().events), ["0 begins"]);
 }
 
 #[tokio::test]
