@@ -82,6 +82,7 @@
 //! clock that could run out. With the timer modelled as a third task it is found.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod test_flavors;
 pub mod paused_clock;
 pub mod mock_io;
 pub mod poll_by_hand;

@@ -562,6 +562,17 @@ async fn a_dropped_settle_leaves_the_clock_where_it_was_and_free() {
     assert_eq!(points, 2);
 }
 
+#[test]
+fn a_dropped_settle_does_not_hold_up_the_end_of_its_runtime() {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    let real = real_now();
+    runtime.block_on(async { assert_eq!(settle().now_or_never(), None) });
+    drop(runtime);
+    let waited = real_since(real);
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_run_for_leaves_the_clock_where_it_has_got_to_and_free() {
     let points = leaves_the_clock(async || run_for(ms(20)).await.unwrap(), &[0, 20]).await;
