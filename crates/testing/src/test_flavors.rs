@@ -205,7 +205,7 @@ pub fn run_on<T: Send + 'static>(
         let run = AssertUnwindSafe(|| {
             runtime.block_on(async {
                 select! {
-                    biased; // a body that is done is done
+                    biased; // no dice in the order of polls
                     value = body() => Ok(value),
                     _ = &mut stopped => Err(Fault::Waiting(limit)),
                 }

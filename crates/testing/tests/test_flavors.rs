@@ -135,6 +135,18 @@ fn a_failure_names_the_flavor_the_round_and_the_panic_and_the_other_flavors_stil
 }
 
 #[test]
+fn a_panic_without_a_text_is_a_failure_too_and_the_thread_is_named_after_the_flavor() {
+    for flavor in EACH {
+        let textless = run_on(flavor, LIMIT, async || std::panic::panic_any(7));
+        assert_eq!(textless, Err(Fault::Panicked("no message".to_owned())));
+        let name = run_on(flavor, LIMIT, async || {
+            thread::current().name().map(str::to_owned)
+        });
+        assert_eq!(name.unwrap(), Some(flavor.to_string()));
+    }
+}
+
+#[test]
 fn a_body_that_waits_for_ever_is_dropped_at_the_limit_with_its_tasks() {
     for flavor in EACH {
         let (alive, dropped) = sync_channel::<()>(0);
