@@ -84,6 +84,7 @@
 
 pub mod test_flavors;
 pub mod paused_clock;
+pub mod mock_by_trait;
 pub mod mock_io;
 pub mod poll_by_hand;
 pub mod every_await_point;
