@@ -17,7 +17,7 @@
 //!
 //! ## Use something else when
 //! - the code only needs something that works: a small real one in memory, as in `store`;
-//! - the trait has many methods, and no answer needs a delay: `mockall` writes the fake for you;
+//! - the trait has many methods, and writing the fake is a burden: `mockall` generates one;
 //! - the bytes on the wire are the point: `mock_io`.
 //!
 //! ## Add to your project
@@ -270,10 +270,13 @@ impl WallClock {
     }
 
     /// The time of day.
+    ///
+    /// # Panics
+    ///
+    /// If that is later than `SystemTime` can say: in billions of years on Linux.
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        let elapsed = self.started.elapsed();
-        self.at_start.checked_add(elapsed).unwrap_or(self.at_start)
+        self.at_start + self.started.elapsed()
     }
 }
 

@@ -206,8 +206,8 @@ async fn in_any_order_each_call_is_answered_once_and_equal_ones_as_written() {
     let script = Script::in_any_order();
     let store = FakeStore::new(&script);
     store.put.expect((key("a"), 1), ());
-    store.get.expect(key("a"), Ok(Some(1)));
     store.get.expect(key("b"), Ok(Some(2)));
+    store.get.expect(key("a"), Ok(Some(1)));
     store.get.expect(key("a"), Ok(Some(3)));
     assert_eq!(store.get("b").await, Ok(Some(2)));
     assert_eq!(store.get("a").await, Ok(Some(1)));
