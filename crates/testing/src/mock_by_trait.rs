@@ -34,7 +34,7 @@
 //!   [`Script`] remembers it and fails when it is dropped. Keep it in the test: the panic of a drop in
 //!   a task would go unseen too.
 //! - A test that ends before its tasks do finds calls missing that were still to come.
-//! - Pause the clock (`start_paused = true`), or the delays are real.
+//! - Pause the clock (`start_paused = true`, with tokio's feature `test-util`), or the delays are real.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -94,8 +94,8 @@ pub enum Fault {
     /// The body panicked.
     #[error("panicked: {0}")]
     Panicked(String),
-    /// The body awaits something that does not come. It was dropped, and its runtime with it.
-    #[error("still waiting after {0:?}: what it awaits does not come")]
+    /// The body awaits something that comes too late or never. It was dropped, and its runtime with it.
+    #[error("still waiting after {0:?}: what it awaits comes too late or never")]
     Waiting(Duration),
     /// The body's thread does not get to the next await. **It is left behind as it is, and runs or
     /// blocks on until the process ends.**
