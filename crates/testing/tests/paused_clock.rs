@@ -435,6 +435,23 @@ async fn while_the_clock_is_held_real_input_arrives_and_no_timer_fires() {
     peer.join().unwrap();
 }
 
+#[test]
+fn harm_a_hold_that_is_leaked_keeps_the_runtime_from_ending() {
+    for (is_leaked, limit) in [(false, LIMIT), (true, ms(100))] {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let hold = runtime.block_on(async { hold_clock() });
+        if is_leaked {
+            std::mem::forget(hold);
+        } else {
+            drop(hold);
+        }
+        let real = real_now();
+        runtime.shutdown_timeout(limit);
+        let waited = real_since(real);
+        assert_eq!(waited >= limit, is_leaked, "{waited:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_a_blocking_closure_runs_the_clock_stands_still() {
     let started = Instant::now();
