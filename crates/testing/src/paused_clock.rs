@@ -37,7 +37,8 @@
 //!       }
 //!   }
 //!   ```
-//! - So do "at least so long" (`elapsed() >= …`) and "a timeout comes" (`timeout(…).is_err()`).
+//! - No better are "at least so long" (`elapsed() >= …`) and "a timeout comes"
+//!   (`timeout(…).is_err()`): each passes with any longer, or any, duration.
 //! - `advance` jumps in one step: a task whose ticks are due at 100, 200 and 300 ms sees all of them
 //!   at the end. And when it returns, what it woke has not yet run. Use [`run_for`].
 //! - A wait for a real socket, thread or process lets the clock jump to the next timer, so every
