@@ -9,33 +9,34 @@
 //!
 //! | The test… | Most often because | Begin with |
 //! | --- | --- | --- |
-//! | passes alone, fails with others | they share a process: statics, the environment, a fixed port, the tracing subscriber | `capture_events` for the subscriber, `mock_by_trait` for the rest; port 0 |
-//! | fails only on CI | a limit on the real clock, and a slower machine | `paused_clock` |
-//! | takes seconds of real time | it waits for a real `sleep` | `paused_clock` |
+//! | passes alone, fails with others | they share a process: statics, the environment, a fixed port, the tracing subscriber | `capture_events` for the subscriber, [`mock_by_trait`] for the rest; port 0 |
+//! | fails only on CI | a limit on the real clock, and a slower machine | [`paused_clock`] |
+//! | takes seconds of real time | it waits for a real `sleep` | [`paused_clock`] |
 //! | hangs | a lost wake-up, or two sides that wait for each other | a `timeout` on a paused clock turns it into an error at once; then [`poll_by_hand`], or [`mock_io`] with a capacity of 1 |
-//! | passes whatever I change | a paused clock jumps to any instant; an assertion panics in a task that nobody awaits; no await point was tried | `paused_clock`; await the `JoinHandle`; [`every_await_point`] and the number that it returns |
-//! | fails once in a thousand runs | an order of two threads | `explore_interleavings` |
+//! | passes whatever I change | a paused clock jumps to any instant; an assertion panics in a task that nobody awaits; no await point was tried | [`paused_clock`]; await the `JoinHandle`; [`every_await_point`] and the number that it returns |
+//! | fails once in a thousand runs | an order of two threads | [`explore_interleavings`] |
 //! | passes, and production loses an item at a timeout | a future is dropped half way | [`every_await_point`] |
 //! | passes, and production reads garbage now and then | a message comes in two pieces | [`mock_io`] |
-//! | passes, and production is stuck after a failure of the network | a peer that is gone looks like one that is slow | `simulate_network` |
-//! | passes on one thread, fails on several | the default runtime of `#[tokio::test]` has one | `test_flavors`, `explore_interleavings` |
+//! | passes, and production is stuck after a failure of the network | a peer that is gone looks like one that is slow | [`simulate_network`] |
+//! | passes on one thread, fails on several | the default runtime of `#[tokio::test]` has one | [`test_flavors`], [`explore_interleavings`] |
 //!
 //! ## Which tool finds what
 //!
 //! | Recipe | Finds | Cannot find | A small test, ms |
 //! | --- | --- | --- | ---: |
-//! | `paused_clock` | wrong periods, limits, backoffs, at their exact instants | a task that blocks its thread: computing takes no virtual time | 1.5 |
-//! | `test_flavors` | what needs a second thread, or must not have one | the order that did not happen in this run | 0.3 |
-//! | `mock_by_trait` | wrong answers to errors that a real service seldom gives | what is wrong in the code that the fake stands for | 0.1 |
+//! | [`paused_clock`] | wrong periods, deadlines and orders of timed steps, to the millisecond | races between threads; slow code, since computing takes no virtual time | 1.5 |
+//! | [`test_flavors`] | calls that block the only thread, orders taken for granted, updates lost between threads; where a hang is | an order that the threads do not happen to take | 0.3 |
+//! | [`mock_by_trait`] | wrong, missing, doubled and late calls; code that cannot bear a slow answer | where the real thing differs from the script | 0.1 |
 //! | [`mock_io`] | wrong answers to pauses, ends and errors at each byte; two sides that write first | what two connections do to each other | 1.6 |
 //! | [`poll_by_hand`] | lost and misdirected wake-ups, busy loops | an event that comes from another thread during the poll | 0.1 |
 //! | [`every_await_point`] | what is lost, doubled or left open when a future is dropped half way | what needs two threads at the same instant | 0.6 |
 //! | `capture_events` | what nobody is told: a failure without an event, an event without its request | what the code does not say | 0.3 |
-//! | `explore_interleavings` | an order of threads or tasks that breaks something, with a way to replay it | anything of a clock, a socket or a runtime: it has none | 1100 |
-//! | `simulate_network` | what lost, late and cut connections between several hosts do | what a real kernel does | 1000 |
+//! | [`explore_interleavings`] | a lost wake-up, a lost update or a deadlock, in every order of events there is, and again by its schedule | what weak memory does, or time; code that does not use shuttle's types | 1100 |
+//! | [`simulate_network`] | a hang, a wrong retry or a doubled effect when a link breaks, an answer is lost or a server crashes | what depends on bandwidth, retransmission, a slow machine or the kernel | 1000 |
 //!
 //! The last column is `cargo bench --profile dev -p testing --bench costs`, on a rented virtual machine
-//! of 2026, the runtime's start included: an hour of virtual time in 60 sleeps, a script of 7 bytes in 22 rounds, 1,000 orders of
+//! of 2026, the runtime's start included: an hour of virtual time in 60 sleeps, a script of 7 bytes in 22
+//! rounds, 1,000 orders of
 //! two threads, 5 virtual seconds of two hosts.
 //!
 //! ## One bug, five ways
@@ -70,14 +71,14 @@
 //!
 //! | With | It takes | And tells |
 //! | --- | --- | --- |
-//! | `paused_clock` | a peer that pauses for two seconds, which the test must think of | the end of the input inside of a message |
+//! | [`paused_clock`] | a peer that pauses for two seconds, which the test must think of | the end of the input inside of a message |
 //! | [`poll_by_hand`] | one poll, a drop, another poll, at a place that the test chooses | the second is pending: it waits for 98 bytes, since `b` is a length |
 //! | [`mock_io`] | the bytes of two messages, and a pause that is longer than the limit | the round: `Bytewise` |
 //! | [`every_await_point`] | nothing: no pause, no timeout, no place | the await: point 2, after the length |
-//! | `simulate_network` | two hosts, and a link that is held | the error of the client |
+//! | [`simulate_network`] | two hosts, and a link that is held | the error of the client |
 //!
 //! Others do not find it. `check_wakeups` of [`poll_by_hand`] passes: whom it wakes is right. A real
-//! socket on one machine delivers both messages in one piece. And `explore_interleavings` goes through
+//! socket on one machine delivers both messages in one piece. And [`explore_interleavings`] goes through
 //! all of 23 orders of a writer and the reader, and all are right: nothing is dropped, since there is no
 //! clock that could run out. With the timer modelled as a third task it is found.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
