@@ -3,3 +3,4 @@
 
 pub mod pipeline;
 pub mod scope;
+pub mod load_shedding;
