@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-const ITEMS: u64 = 100_000;
+const ITEMS: u64 = 20_000;
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 

@@ -560,6 +560,32 @@ fn harm_a_callback_that_pushes_what_was_shed_calls_itself() {
     );
 }
 
+#[test]
+fn the_callback_may_look_at_the_queue() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let (seen, sees) = std::sync::mpsc::sync_channel(2);
+        let own = Arc::new(OnceLock::<Producer<u32>>::new());
+        let of_callback = Arc::clone(&own);
+        let (producer, consumer) = shedding_queue(n(1), when_full, move |item, why| {
+            let counts = of_callback.get().map(Producer::counts).unwrap();
+            seen.send((item, why, counts.waiting)).unwrap();
+        });
+        drop(own.set(producer.clone()));
+        // In a thread of its own: called under the lock, it would stand still for ever.
+        std::thread::spawn(move || {
+            producer.try_push(0).unwrap();
+            producer.try_push(1).unwrap();
+            drop(consumer);
+        });
+        let (first, second) = match when_full {
+            WhenFull::DropOldest => ((0, Shed::Oldest, 1), (1, Shed::Unread, 0)),
+            _ => ((1, Shed::Newest, 1), (0, Shed::Unread, 0)),
+        };
+        assert_eq!(sees.recv_timeout(LIMIT), Ok(first));
+        assert_eq!(sees.recv_timeout(LIMIT), Ok(second));
+    }
+}
+
 #[tokio::test]
 async fn a_callback_that_panics_leaves_the_queue_as_it_should_be() {
     let (producer, mut consumer) = shedding_queue(n(1), WhenFull::DropOldest, |item: u32, _| {
