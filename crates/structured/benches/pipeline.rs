@@ -1,33 +1,72 @@
 //! cargo bench -p structured --bench pipeline
 //!
 //! The pipeline against bare channels and tasks of the same shape: a source, three stages, a consumer,
-//! 64 places between each two. The bare form stops nothing at a failure and tells of none. Its shared
-//! form has, in the second stage, four tasks that share a receiver.
+//! 64 places between each two. In the shared form the second stage has four tasks that share its
+//! input. The bare form stops nothing at a failure and tells of none.
 //!
-//! `max alloc` is the memory of the whole at its peak. It is the same for 100,000 and for 1,000,000
-//! items; compare the items per second by their medians, within one run.
+//! First a table of items per second, for which all rows take turns; a figure is the median of the
+//! rounds. Then the memory of the whole: its `max alloc` is the same for 100,000 and 1,000,000 items.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use futures_util::stream;
 use structured::pipeline::Pipeline;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-const ITEMS: u64 = 20_000;
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 fn main() {
+    let trial = std::env::args().any(|argument| argument == "--test");
+    let (rounds, items) = if trial { (1, 100) } else { (31, 20_000) };
+    println!("| Items per second, in thousands | 1 thread | 2 threads |");
+    println!("| --- | ---: | ---: |");
+    let runtimes = [runtime(1), runtime(2)];
+    let mut samples = vec![[const { Vec::new() }; 2]; ROWS.len()];
+    for _ in 0..rounds {
+        for ((_, form, workers), samples) in ROWS.iter().zip(&mut samples) {
+            for (runtime, samples) in runtimes.iter().zip(samples) {
+                let started = Instant::now();
+                black_box(match form {
+                    Form::Bare => runtime.block_on(bare(items, *workers)),
+                    Form::Recipe => runtime.block_on(recipe(items, *workers)),
+                });
+                let seconds = started.elapsed().as_secs_f64();
+                samples.push(items as f64 / seconds / 1_000.0);
+            }
+        }
+    }
+    for ((name, _, _), samples) in ROWS.iter().zip(samples) {
+        let [one, two] = samples.map(median);
+        println!("| {name} | {one:.0} | {two:.0} |");
+    }
     divan::main();
 }
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+enum Form {
+    Bare,
+    Recipe,
+}
+
+const ROWS: [(&str, Form, Option<NonZeroUsize>); 4] = [
+    ("bare channels", Form::Bare, None),
+    ("`pipeline`", Form::Recipe, None),
+    ("bare channels, shared", Form::Bare, Some(WORKERS)),
+    ("`pipeline`, shared", Form::Recipe, Some(WORKERS)),
+];
 
 fn runtime(threads: usize) -> Runtime {
     let built = match threads {
@@ -116,43 +155,7 @@ async fn bare(items: u64, workers: Option<NonZeroUsize>) -> u64 {
     sum
 }
 
-#[divan::bench_group(sample_size = 1, sample_count = 30)]
-mod throughput {
-    use super::*;
-
-    fn run<F: Future<Output = u64>>(
-        bencher: Bencher<'_, '_>,
-        threads: usize,
-        of: impl Fn(u64, Option<NonZeroUsize>) -> F,
-        workers: Option<NonZeroUsize>,
-    ) {
-        let runtime = runtime(threads);
-        let bencher = bencher.counter(ItemsCount::new(ITEMS));
-        bencher.bench_local(|| runtime.block_on(of(ITEMS, workers)));
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn bare_channels(bencher: Bencher<'_, '_>, threads: usize) {
-        run(bencher, threads, bare, None);
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn pipeline(bencher: Bencher<'_, '_>, threads: usize) {
-        run(bencher, threads, recipe, None);
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn shared_bare_channels(bencher: Bencher<'_, '_>, threads: usize) {
-        run(bencher, threads, bare, Some(WORKERS));
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn shared_pipeline(bencher: Bencher<'_, '_>, threads: usize) {
-        run(bencher, threads, recipe, Some(WORKERS));
-    }
-}
-
-#[divan::bench(args = [100_000, 1_000_000], sample_size = 1, sample_count = 3)]
+#[divan::bench(args = [100_000, 1_000_000], sample_size = 1, sample_count = 1)]
 fn memory(bencher: Bencher<'_, '_>, items: u64) {
     let runtime = runtime(1);
     bencher.bench_local(|| runtime.block_on(recipe(items, Some(WORKERS))));
