@@ -18,7 +18,6 @@
 //! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features rt,sync
-//! cargo add tokio-util
 //! cargo add tracing
 //! ```
 //!
@@ -31,17 +30,18 @@
 //! - Nothing limits the time of a stage. One that hangs stops all of them, and `next` with them: put a
 //!   time limit inside. One that never awaits also holds up the report of another's failure.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::{Id, JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// Stages at work, and the items `T` that come out of the last one.
 ///
@@ -51,9 +51,10 @@ use tokio_util::sync::CancellationToken;
 #[must_use = "dropping it stops all stages"]
 pub struct Pipeline<T, E> {
     items: mpsc::Receiver<T>,
-    tasks: JoinSet<Result<(), E>>,
+    tasks: JoinSet<Result<(), Cause<E>>>,
     stages: HashMap<Id, Arc<str>>,
-    failed: CancellationToken,
+    /// For the tasks, so that one that fails can stop the others.
+    all: Arc<Mutex<Vec<AbortHandle>>>,
     failure: Option<StageFailed<E>>,
     capacity: usize,
     limit: usize,
@@ -101,7 +102,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
             items,
             tasks: JoinSet::new(),
             stages: HashMap::new(),
-            failed: CancellationToken::new(),
+            all: Arc::default(),
             failure: None,
             capacity,
             limit: capacity,
@@ -157,7 +158,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
     {
         let (input, output, mut pipeline) = self.extend(workers.get());
         let (name, work) = (name.into(), Arc::new(work));
-        let input = Arc::new(Mutex::new(input));
+        let input = Arc::new(tokio::sync::Mutex::new(input));
         for _ in 0..workers.get() {
             let (input, work) = (Arc::clone(&input), Arc::clone(&work));
             let worker = work_on(input, output.clone(), move |item| work(item));
@@ -188,7 +189,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
         if let Some(item) = self.items.recv().await {
             return Ok(Some(item));
         }
-        // All have ended or will: after a clean end for want of input, after a failure by the token.
+        // All have ended or will: after a clean end for want of input, after a failure by an abort.
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.record(ended);
         }
@@ -219,7 +220,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
             items,
             tasks: self.tasks,
             stages: self.stages,
-            failed: self.failed,
+            all: self.all,
             failure: self.failure,
             capacity: self.capacity,
             limit: self.limit.saturating_add(workers + self.capacity),
@@ -232,32 +233,41 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
         name: Arc<str>,
         stage: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let failed = self.failed.clone();
+        let all = Arc::clone(&self.all);
         let task = self.tasks.spawn(async move {
-            // The stages stop each other, so that they do at once, whether `next` is called or not.
-            let on_failure_or_panic = failed.clone().drop_guard();
-            let ended = failed.run_until_cancelled(stage).await;
-            let ended = ended.unwrap_or(Ok(())); // another one failed
-            if ended.is_ok() {
-                on_failure_or_panic.disarm();
+            let ended = AssertUnwindSafe(stage).catch_unwind().await;
+            let ended = match ended {
+                Ok(ended) => ended.map_err(Cause::Failed),
+                Err(panic) => Err(Cause::panicked(panic.as_ref())),
+            };
+            if ended.is_err() {
+                // Here, not in `next`: they are to stop at once, whether that is called or not. A task
+                // that aborts itself at its end is told as it ended.
+                let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.iter().for_each(AbortHandle::abort);
             }
             ended
         });
         self.stages.insert(task.id(), name);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(task);
     }
 
-    fn record(&mut self, ended: Result<(Id, Result<(), E>), JoinError>) {
+    fn record(&mut self, ended: Result<(Id, Result<(), Cause<E>>), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let stage = self.stages.remove(&id).unwrap_or_default(); // each task has one
-        let cause = match ended {
+        let cause = match ended.map_err(JoinError::try_into_panic) {
             Ok((_, Ok(()))) => return,
-            Ok((_, Err(error))) => Cause::Failed(error),
-            Err(error) => Cause::lost(error),
+            Ok((_, Err(cause))) => cause,
+            Err(Ok(panic)) => Cause::panicked(panic.as_ref()), // a destructor's, in the abort
+            Err(Err(_)) => Cause::Cancelled,
         };
-        if self.failure.is_some() {
-            tracing::error!(%stage, %cause, "a further stage failed");
-        } else {
-            self.failure = Some(StageFailed { stage, cause });
+        match &self.failure {
+            Some(_) if matches!(cause, Cause::Cancelled) => {} // by the failure
+            Some(first) if !matches!(first.cause, Cause::Cancelled) => {
+                tracing::error!(%stage, %cause, "a further stage failed");
+            }
+            _ => self.failure = Some(StageFailed { stage, cause }),
         }
     }
 }
@@ -287,17 +297,14 @@ impl<T: Send> Input<T> for mpsc::Receiver<T> {
     }
 }
 
-impl<T: Send> Input<T> for Arc<Mutex<mpsc::Receiver<T>>> {
+impl<T: Send> Input<T> for Arc<tokio::sync::Mutex<mpsc::Receiver<T>>> {
     async fn next(&mut self) -> Option<T> {
         self.lock().await.recv().await // unlocked again when the work begins
     }
 }
 
 impl<E> Cause<E> {
-    fn lost(error: JoinError) -> Self {
-        let Ok(panic) = error.try_into_panic() else {
-            return Self::Cancelled;
-        };
+    fn panicked(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Self::Panicked(text.unwrap_or("no message").to_owned())
