@@ -53,8 +53,8 @@ pub struct Pipeline<T, E> {
     items: mpsc::Receiver<T>,
     tasks: JoinSet<Result<(), Cause<E>>>,
     stages: HashMap<Id, Arc<str>>,
-    /// For the tasks, so that one that fails can stop the others.
-    all: Arc<Mutex<Vec<AbortHandle>>>,
+    /// For the tasks, so that one that fails can stop the others. `None` once one has.
+    all: Arc<Mutex<Option<Vec<AbortHandle>>>>,
     failure: Option<StageFailed<E>>,
     capacity: usize,
     limit: usize,
@@ -102,7 +102,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
             items,
             tasks: JoinSet::new(),
             stages: HashMap::new(),
-            all: Arc::default(),
+            all: Arc::new(Mutex::new(Some(Vec::new()))),
             failure: None,
             capacity,
             limit: capacity,
@@ -243,14 +243,17 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
             if ended.is_err() {
                 // Here, not in `next`: they are to stop at once, whether that is called or not. A task
                 // that aborts itself at its end is told as it ended.
-                let all = all.lock().unwrap_or_else(PoisonError::into_inner);
-                all.iter().for_each(AbortHandle::abort);
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.take().iter().flatten().for_each(AbortHandle::abort);
             }
             ended
         });
         self.stages.insert(task.id(), name);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(task);
+        match all.as_mut() {
+            Some(all) => all.push(task),
+            None => task.abort(), // one failed while stages were still being added
+        }
     }
 
     fn record(&mut self, ended: Result<(Id, Result<(), Cause<E>>), JoinError>) {

@@ -403,6 +403,16 @@ async fn after_a_failure_all_stages_stop_though_nobody_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stage_that_is_added_after_a_failure_is_stopped_as_well() {
+    let source = stream::iter([Ok(0), Err("cut off")]);
+    let pipeline = Pipeline::new("source", n(1), source).stage("passes", at_once);
+    sleep(TAKES).await;
+    let mut pipeline = pipeline.stage("hangs", async |_| pending::<Result<(), _>>().await);
+    let ended = timeout(LIMIT, rest(&mut pipeline)).await.unwrap();
+    assert_eq!(ended, (vec![], Err(failed("source", "cut off"))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn items_that_had_passed_the_last_stage_come_before_the_error() {
     let mut pipeline = numbers(8, 9).stage("work", async |item| {
         sleep(TAKES).await;
