@@ -2,8 +2,8 @@
 //!
 //! The memory of a run over 100,000 and over 1,000,000 inputs, 64 at a time: a row's `max alloc` is the
 //! most that was allocated at once. It is the same for both but for `batch`, whose report has an end
-//! for each input: it grows with them, by 32 bytes for a `u64` or an error without fields, and up to
-//! three times as much for a moment while the vector moves.
+//! for each input: 24 bytes for a `u64` and an error without fields, and up to twice that, as a `Vec`
+//! grows.
 //!
 //! The runtime is built outside of what is counted.
 

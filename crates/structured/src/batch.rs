@@ -17,7 +17,6 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add futures-util
 //! cargo add thiserror
 //! cargo add tokio --features macros,rt
 //! ```
@@ -37,9 +36,8 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::select;
 use tokio::task::{Id, JoinError, JoinSet, coop};
@@ -192,12 +190,12 @@ where
             let end = if has_room && let Some(end) = tasks.try_join_next_with_id() {
                 Some(end) // before a start, since it may be what stops it
             } else if has_room && let Some((key, input)) = inputs.next() {
-                let task = match catch_unwind(AssertUnwindSafe(|| work(input))) {
-                    // `fuse` drops the future where it ends: a panic of its destructor counts too.
-                    Ok(work) => tasks.spawn(work.fuse()),
-                    Err(panic) => tasks.spawn(async { resume_unwind(panic) }),
-                };
-                keys.insert(task.id(), key);
+                match catch_unwind(AssertUnwindSafe(|| work(input))) {
+                    Ok(work) => {
+                        keys.insert(tasks.spawn(work).id(), key);
+                    }
+                    Err(panic) => on_end(key, Err(panicked(panic.as_ref())))?,
+                }
                 // Starting alone never suspends: a large limit would keep the thread from all others.
                 coop::consume_budget().await;
                 continue;
@@ -234,23 +232,19 @@ fn with_key<K, T, E>(
 ) -> Option<(K, Result<T, Failure<E>>)> {
     let (id, end) = match end {
         Ok((id, end)) => (id, end.map_err(Failure::Failed)),
-        Err(error) => (error.id(), Err(Failure::from(error))),
+        Err(error) => {
+            let id = error.id();
+            let failure = error.try_into_panic().map(|panic| panicked(panic.as_ref()));
+            (id, Err(failure.unwrap_or(Failure::CutOff)))
+        }
     };
     Some((keys.remove(&id)?, end))
 }
 
-impl<E> From<JoinError> for Failure<E> {
-    fn from(error: JoinError) -> Self {
-        error
-            .try_into_panic()
-            .map_or(Self::CutOff, |panic| Self::Panicked {
-                message: message(panic.as_ref()),
-            })
-    }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
+fn panicked<E>(panic: &(dyn Any + Send)) -> Failure<E> {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
+    Failure::Panicked {
+        message: text.unwrap_or("no message").to_owned(),
+    }
 }

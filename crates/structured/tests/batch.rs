@@ -168,6 +168,27 @@ async fn a_panic_stops_the_rest_as_an_error_does_wherever_it_happens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_before_the_future_is_there_stops_the_next_input_from_beginning() {
+    let work =
+        |input: u8| -> std::future::Ready<Result<(), ()>> { panic!("no future for {input}") };
+    let mut report = batch(at_once(3), OnFailure::Stop, pending(), [1, 2, 3], work).await;
+    assert_eq!(report.ends, [panicked("no future for 1")]);
+    assert_eq!(rest(&mut report), [2, 3]);
+    let report = batch(at_once(1), OnFailure::GoOn, pending(), [1, 2], work).await;
+    assert_eq!(
+        report.ends,
+        [panicked("no future for 1"), panicked("no future for 2")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_without_a_text_is_told_all_the_same() {
+    let work = |_: u8| async { std::panic::panic_any(7) };
+    let report = batch::<_, (), (), _>(at_once(1), OnFailure::Stop, pending(), [1], work).await;
+    assert_eq!(report.ends, [panicked("no message")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_future_whose_own_destructor_panics_is_reported_when_it_ends_and_when_it_is_cut_off() {
     struct Bomb(bool);
     impl Future for Bomb {
@@ -319,7 +340,7 @@ async fn a_stop_is_heard_although_ends_keep_coming_and_no_input_ever_waits() {
         at_once(200),
         OnFailure::GoOn,
         stop.cancelled(),
-        0_u64..,
+        0..1_000_000,
         async |_| Ok::<_, ()>(()),
     );
     let report = timeout(LIMIT, endless).await.expect("it is not heard");
@@ -349,7 +370,7 @@ async fn as_many_tasks_as_the_limit_are_alive_and_never_more() {
 #[tokio::test(start_paused = true)]
 async fn an_input_is_taken_only_when_its_work_can_begin() {
     let taken = Cell::new(0);
-    let inputs = (0..).inspect(|_| taken.set(taken.get() + 1));
+    let inputs = (0..10_000).inspect(|_| taken.set(taken.get() + 1));
     let until = sleep(TAKES * 5 / 2);
     let report = batch(at_once(3), OnFailure::Stop, until, inputs, |_: u32| async {
         sleep(TAKES).await;

@@ -64,11 +64,12 @@ impl Gauge {
     }
 }
 
-/// Inputs without end, and how many of them were taken.
+/// Inputs without an end that a test would reach, and how many of them were taken.
 fn endless() -> (Arc<AtomicUsize>, impl Stream<Item = usize> + Send + 'static) {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
-    let inputs = stream::iter(0..).inspect(move |_| _ = counted.fetch_add(1, Ordering::SeqCst));
+    let inputs =
+        stream::iter(0..100_000).inspect(move |_| _ = counted.fetch_add(1, Ordering::SeqCst));
     (taken, inputs)
 }
 
@@ -580,7 +581,7 @@ async fn leaving_at_the_first_error_stops_the_rest() {
     let ends = fan_out(
         limits(2, 0),
         Order::AsFinished,
-        stream::iter(1..),
+        stream::iter(1..1_000),
         move |input| {
             let alive = Alive::new(&of_work);
             async move {
