@@ -6,6 +6,8 @@
 //!
 //! | Recipe | The job | What it costs |
 //! | --- | --- | --- |
+//! | [`batch`] | work that may fail for each input of a list; the first failure, a deadline or a token stops it all, and every input is accounted for | a task and a map entry for each input that runs; the report has a place for each input, `batch_keyed` has none |
+//! | [`fan_out`] | a stream through so many tasks, and a stream of results, as they come or in the order of the inputs | its tasks, started once: nothing is allocated for an input |
 //! | [`pipeline`] | the same steps for each item, all at work at once, none ahead of the next | a task for each worker; an item takes at most 8 % longer than through bare channels, which tell of no failure |
 //! | [`scope`] | tasks that serve one call and are gone when it is over, however it ended | a name and a handle for each child until the end |
 //! | [`load_shedding`] | more items than can be done: wait, refuse, drop the oldest or the newest, and count | a short lock for each item at either end |
@@ -19,6 +21,8 @@
 //! ends.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod batch;
+pub mod fan_out;
 pub mod pipeline;
 pub mod scope;
 pub mod load_shedding;
