@@ -1,8 +1,12 @@
-//! # Harness: `every_await_point` for the tests of the other sections
+//! # Harness: two recipes of `testing` for the tests of the other sections
 //!
-//! They all use this one recipe of `testing`, which as a section also needs shuttle and turmoil.
-//! Whoever runs a first example would wait for those as well. So this crate compiles the recipe's
-//! file and nothing else, and the workspace calls it `testing`, as the recipe is found there.
+//! They use [`every_await_point`] and [`capture_events`] of `testing`, which as a section also needs
+//! shuttle and turmoil. Whoever runs a first example would wait for those as well. So this crate
+//! compiles the two recipes' files and nothing else, and the workspace calls it `testing`, as the
+//! recipes are found there.
 
 #[path = "../../testing/src/every_await_point.rs"]
 pub mod every_await_point;
+
+#[path = "../../testing/src/capture_events.rs"]
+pub mod capture_events;

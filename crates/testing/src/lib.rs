@@ -9,7 +9,7 @@
 //!
 //! | The test… | Most often because | Begin with |
 //! | --- | --- | --- |
-//! | passes alone, fails with others | they share a process: statics, the environment, a fixed port, the tracing subscriber | `capture_events` for the subscriber, [`mock_by_trait`] for the rest; port 0 |
+//! | passes alone, fails with others | they share a process: statics, the environment, a fixed port, the tracing subscriber | [`capture_events`] for the subscriber, [`mock_by_trait`] for the rest; port 0 |
 //! | fails only on CI | a limit on the real clock, and a slower machine | [`paused_clock`] |
 //! | takes seconds of real time | it waits for a real `sleep` | [`paused_clock`] |
 //! | hangs | a lost wake-up, or two sides that wait for each other | a `timeout` on a paused clock turns it into an error at once; then [`poll_by_hand`], or [`mock_io`] with a capacity of 1 |
@@ -30,7 +30,7 @@
 //! | [`mock_io`] | wrong answers to pauses, ends and errors at each byte; two sides that write first | what two connections do to each other | 1.6 |
 //! | [`poll_by_hand`] | lost and misdirected wake-ups, busy loops | an event that comes from another thread during the poll | 0.1 |
 //! | [`every_await_point`] | what is lost, doubled or left open when a future is dropped half way | what needs two threads at the same instant | 0.6 |
-//! | `capture_events` | what nobody is told: a failure without an event, an event without its request | what the code does not say | 0.3 |
+//! | [`capture_events`] | what nobody is told: a failure without an event, an event without its request | what the code does not say | 0.3 |
 //! | [`explore_interleavings`] | a lost wake-up, a lost update or a deadlock, in every order of events there is, and again by its schedule | what weak memory does, or time; code that does not use shuttle's types | 1100 |
 //! | [`simulate_network`] | a hang, a wrong retry or a doubled effect when a link breaks, an answer is lost or a server crashes | what depends on bandwidth, retransmission, a slow machine or the kernel | 1000 |
 //!
@@ -89,5 +89,6 @@ pub mod mock_by_trait;
 pub mod mock_io;
 pub mod poll_by_hand;
 pub mod every_await_point;
+pub mod capture_events;
 pub mod explore_interleavings;
 pub mod simulate_network;
