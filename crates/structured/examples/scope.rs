@@ -1,8 +1,8 @@
 //! cargo run --example scope
 //!
-//! A copy runs with a heartbeat, a log and two helpers beside it. It fails after 250 ms, and all of
-//! them end before the scope returns: two when asked, one by abort, one has panicked long before. What
-//! each came to is in the report. The clock is virtual, so it ends at once.
+//! A copy runs with a heartbeat, a log and three helpers beside it. It fails after 250 ms, and all of
+//! them have ended when the scope returns: two when they were asked, one by abort, one had finished
+//! before and one panicked. The report tells which. The clock is virtual, so it ends at once.
 
 use std::convert::identity;
 use std::time::Duration;

@@ -12,6 +12,7 @@ use futures_util::poll;
 use structured::scope::{Ended, Outcome, Panicked, Scope, StopLimits, Stopping, scope};
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,7 @@ async fn the_report_says_of_each_child_what_became_of_it() {
         scope.spawn("failed", fails).unwrap();
         let panics = async |token: CancellationToken| {
             token.cancelled().await;
-            panic!("stopped {}", 1)
+            panic!("stopped: {}", token.is_cancelled())
         };
         scope.spawn::<(), _>("panicked", panics).unwrap();
         sleep(2 * SECOND).await;
@@ -91,7 +92,7 @@ async fn the_report_says_of_each_child_what_became_of_it() {
         ("finished when asked", Outcome::Finished),
         ("hangs", Outcome::Aborted),
         ("failed", Outcome::Failed("no room")),
-        ("panicked", Outcome::Panicked("stopped 1".to_owned())),
+        ("panicked", Outcome::Panicked("stopped: true".to_owned())),
     ]);
     assert_eq!(
         ended,
@@ -603,6 +604,31 @@ async fn harm_a_dropped_scope_aborts_its_children_and_cannot_wait_for_them() {
         format!("{text} polite StillRunning\n"),
     ];
     assert_eq!(log.read(), expected.concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_scope_asks_its_blocking_children_and_starts_no_others() {
+    let (begins, begun) = oneshot::channel();
+    let (told, tells) = oneshot::channel();
+    let mut kept = None;
+    let mut dropped = Box::pin(scope(root(), STOP, async |scope: Scope<Error>| {
+        let listens = move |token: CancellationToken| {
+            begins.send(()).unwrap();
+            while !token.is_cancelled() {
+                spin_loop();
+            }
+            told.send(()).map_err(|()| "nobody listens")
+        };
+        scope.spawn_blocking("listens", listens).unwrap();
+        kept = Some(scope);
+        pending::<()>().await;
+    }));
+    assert!(poll!(dropped.as_mut()).is_pending());
+    begun.await.unwrap();
+    drop(dropped);
+    let late = kept.unwrap().spawn("late", |_| takes(SECOND));
+    assert_eq!(late.map(drop), Err(Stopping));
+    assert_eq!(tells.await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
