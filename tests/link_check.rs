@@ -1,5 +1,9 @@
 //! The program `examples/link_check.rs`, driven as a user would, against servers on this machine.
 #![cfg(test)] // so that the lints take the helpers for what they are
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the server has a thread for each connection, which may sleep"
+)]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -131,13 +135,13 @@ fn text(output: &[u8]) -> String {
 }
 
 /// By line: the result, and what is said about it.
-fn results(output: &Output) -> HashMap<u64, (String, String)> {
+fn results(output: &Output) -> HashMap<usize, (String, String)> {
     let said = text(&output.stdout);
     let results = said.lines().map(|line| {
         let value: Value = serde_json::from_str(line).unwrap();
         let word = |key: &str| value[key].as_str().unwrap().to_owned();
         (
-            value["line"].as_u64().unwrap(),
+            usize::try_from(value["line"].as_u64().unwrap()).unwrap(),
             (word("result"), word("details")),
         )
     });
@@ -205,7 +209,7 @@ fn each_kind_of_failure_is_told_apart_and_only_what_may_pass_is_tried_again() {
         assert_eq!(word, result, "line {line}: {said}");
         assert!(said.starts_with(details), "line {line}: {said}");
         if requests > 0 {
-            let path = list[line as usize - 1].rsplit('/').next().unwrap();
+            let path = list[line - 1].rsplit('/').next().unwrap();
             assert_eq!(
                 server.requests(&format!("/{path}")),
                 requests,
