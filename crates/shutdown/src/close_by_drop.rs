@@ -151,7 +151,7 @@ impl Guard {
                     let text = panic.downcast_ref::<&str>().copied();
                     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
                     let message = text.unwrap_or("no message");
-                    tracing::error!(%name, message, "a cleanup panicked");
+                    tracing::error!(%name, panic = message, "a cleanup panicked");
                 }
             }
             report.ended = true;

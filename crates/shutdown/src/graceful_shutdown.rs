@@ -302,7 +302,7 @@ impl<K: Debug> State<K> {
                 let text = panic.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
                 let message = text.unwrap_or("no message").to_owned();
-                tracing::error!(?key, message, "a unit of work panicked");
+                tracing::error!(?key, panic = message, "a unit of work panicked");
                 self.report.panicked.push((key, message));
             }
         }

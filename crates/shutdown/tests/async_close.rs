@@ -2,20 +2,17 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::cell::RefCell;
-use std::fmt::Debug;
 use std::future::pending;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use shutdown::async_close::{Cause, MustClose};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::field::{Field, Visit};
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NOTHING: [&str; 0] = [];
@@ -85,7 +82,7 @@ async fn a_writer_dropped_without_close_is_told_with_its_name_and_what_it_held()
     let told = events(async { drop(writer) }).await;
     assert_eq!(
         told,
-        ["dropped without being closed name=pipe unflushed=10"]
+        ["ERROR dropped without being closed name=pipe unflushed=10"]
     );
 }
 
@@ -266,47 +263,10 @@ async fn harm_a_forgotten_writer_tells_nothing() {
     assert_eq!(events(async { std::mem::forget(writer) }).await, NOTHING);
 }
 
-/// The events at level ERROR while `work` runs, on the thread of the test.
+/// The events while `work` runs, on the thread of the test.
 async fn events(work: impl Future) -> Vec<String> {
-    // While there is but one subscriber, an event that first happens on a thread without it is taken
-    // to interest nobody, ever. So there is a second one.
-    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-    LazyLock::force(&SECOND);
-    let log = Log::default();
-    let guard = tracing::subscriber::set_default(log.clone());
+    let capture = Capture::of("shutdown");
+    let _guard = capture.start();
     work.await;
-    drop(guard);
-    let events = log.0.lock().unwrap();
-    events.clone()
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
-    }
-    fn event(&self, event: &Event<'_>) {
-        struct Line(String);
-        impl Visit for Line {
-            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                if field.name() == "message" {
-                    self.0.insert_str(0, &format!("{value:?}"));
-                } else {
-                    self.0 += &format!(" {field}={value:?}");
-                }
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    capture.lines()
 }

@@ -1,24 +1,21 @@
 //! What guards and cleanups by drop promise.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use shutdown::close_by_drop::{Guard, LastDrop, OnDrop, StillHeld, close_by_drop};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::field::Field;
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TAKES: Duration = Duration::from_millis(100);
@@ -266,7 +263,8 @@ fn counting(done: &Arc<AtomicUsize>) -> impl Future<Output = ()> + Send + 'stati
 
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_begins_with_the_drop_of_its_last_handle_and_is_waited_for() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let (guard, mut last_drop) = close_by_drop();
     let done = Arc::new(AtomicUsize::new(0));
     let handle = guard.on_drop("count", LIMIT, counting(&done));
@@ -282,12 +280,13 @@ async fn a_cleanup_begins_with_the_drop_of_its_last_handle_and_is_waited_for() {
     assert_eq!(last_drop.wait(LIMIT).await, Ok(()));
     assert_eq!(started.elapsed(), TAKES);
     assert_eq!(done.load(Ordering::Relaxed), 1);
-    assert_eq!(log.text(), "");
+    assert!(log.events().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_is_stopped_at_its_limit_and_logged() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let (guard, mut last_drop) = close_by_drop();
     let inside = Arc::new(());
     let held = Arc::clone(&inside);
@@ -300,7 +299,7 @@ async fn a_cleanup_is_stopped_at_its_limit_and_logged() {
     assert_eq!(last_drop.wait(LIMIT).await, Ok(()));
     assert_eq!(started.elapsed(), TAKES);
     assert_eq!(Arc::strong_count(&inside), 1, "it is gone");
-    let text = log.text();
+    let text = log.lines().join("\n");
     assert!(
         text.contains("a cleanup was stopped at its limit"),
         "{text}"
@@ -310,7 +309,8 @@ async fn a_cleanup_is_stopped_at_its_limit_and_logged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_with_a_limit_of_zero_gets_to_its_first_wait_and_an_enormous_one_is_no_panic() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let (guard, mut last_drop) = close_by_drop();
     let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let started = Arc::clone(&first);
@@ -325,7 +325,7 @@ async fn a_cleanup_with_a_limit_of_zero_gets_to_its_first_wait_and_an_enormous_o
     assert_eq!(last_drop.wait(LIMIT).await, Ok(()));
     let done = [first, second, third].map(|done| done.load(Ordering::Relaxed));
     assert_eq!(done, [1, 0, 1]);
-    let text = log.text();
+    let text = log.lines().join("\n");
     assert!(
         text.contains("zero") && !text.contains("enormous"),
         "{text}"
@@ -335,7 +335,8 @@ async fn a_cleanup_with_a_limit_of_zero_gets_to_its_first_wait_and_an_enormous_o
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_that_panics_is_logged_with_its_message_and_counts_as_gone() {
     let (guard, mut last_drop) = close_by_drop();
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     drop(guard.on_drop("literal", LIMIT, async { panic!("half way") }));
     drop(guard.on_drop("formatted", LIMIT, async {
         sleep(TAKES).await;
@@ -344,7 +345,7 @@ async fn a_cleanup_that_panics_is_logged_with_its_message_and_counts_as_gone() {
     drop(guard.on_drop("other", LIMIT, async { std::panic::panic_any(7) }));
     drop(guard);
     assert_eq!(last_drop.wait(LIMIT).await, Ok(()));
-    let text = log.text();
+    let text = log.lines().join("\n");
     assert_eq!(text.matches("a cleanup panicked").count(), 3, "{text}");
     for part in [
         "literal",
@@ -425,7 +426,8 @@ fn a_handle_dropped_outside_of_a_runtime_or_in_a_panic_starts_its_cleanup() {
 
 #[test]
 fn a_runtime_that_shuts_down_loses_the_cleanups_that_are_not_done_and_each_is_logged() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let done = Arc::new(AtomicUsize::new(0));
     let runtime = runtime();
     let (guard, last_drop) = close_by_drop();
@@ -439,19 +441,20 @@ fn a_runtime_that_shuts_down_loses_the_cleanups_that_are_not_done_and_each_is_lo
     assert_eq!(last_drop.holders(), 3);
     drop(runtime);
     assert_eq!(done.load(Ordering::Relaxed), 0, "of three");
-    let text = log.text();
+    let text = log.lines().join("\n");
     for name in ["under way", "not begun", "value alive"] {
         assert!(text.contains(name), "{name}: {text}");
     }
     assert_eq!(text.matches("a cleanup is lost").count(), 3, "{text}");
     assert_eq!(last_drop.holders(), 0);
     drop(alive); // no panic, and nothing more
-    assert_eq!(log.text(), text);
+    assert_eq!(log.lines().join("\n"), text);
 }
 
 #[test]
 fn a_runtime_that_waits_for_the_last_guard_loses_no_cleanup() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let done = Arc::new(AtomicUsize::new(0));
     let runtime = runtime();
     runtime.block_on(async {
@@ -463,7 +466,7 @@ fn a_runtime_that_waits_for_the_last_guard_loses_no_cleanup() {
         assert_eq!(last_drop.wait(LIMIT).await, Ok(()));
     });
     drop(runtime);
-    assert_eq!((done.load(Ordering::Relaxed), log.text().as_str()), (3, ""));
+    assert_eq!((done.load(Ordering::Relaxed), log.lines()), (3, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -485,7 +488,8 @@ async fn a_cleanup_that_blocks_is_not_stopped_at_its_limit() {
 
 #[test]
 fn a_runtime_without_timers_cannot_limit_a_cleanup_and_says_so() {
-    let log = Log::new();
+    let log = Capture::of("shutdown");
+    let _listening = log.start();
     let runtime = Builder::new_current_thread().build().unwrap();
     let (guard, last_drop) = close_by_drop();
     runtime.block_on(async {
@@ -496,7 +500,7 @@ fn a_runtime_without_timers_cannot_limit_a_cleanup_and_says_so() {
         }
     });
     assert_eq!(last_drop.holders(), 0);
-    let text = log.text();
+    let text = log.lines().join("\n");
     assert!(
         text.contains("a cleanup panicked") && text.contains("timers"),
         "{text}"
@@ -520,43 +524,4 @@ fn a_value_with_a_handle_can_be_shared_although_its_cleanup_cannot() {
         });
         is_shared(&(guard, handle));
     });
-}
-
-/// Keeps the fields of the error events of this thread.
-struct Log(
-    Arc<Mutex<String>>,
-    #[expect(dead_code, reason = "it is there to be dropped")] DefaultGuard,
-);
-
-impl Log {
-    fn new() -> Self {
-        let text = Arc::default();
-        let guard = tracing::subscriber::set_default(ErrorLog(Arc::clone(&text)));
-        Self(text, guard)
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-struct ErrorLog(Arc<Mutex<String>>);
-
-impl Subscriber for ErrorLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
-    }
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut |_: &Field, value: &dyn Debug| {
-            let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push_str(&format!("{value:?} "));
-        });
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

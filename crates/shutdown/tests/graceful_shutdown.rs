@@ -6,13 +6,14 @@ use std::future::pending;
 use std::hint::spin_loop;
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_util::poll;
 use shutdown::graceful_shutdown::{Intake, Report, StopLimits, Stopped, Workers};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,9 +23,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::field::Field;
-use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
+use tracing::{Event, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -237,7 +236,7 @@ fn a_spawn_that_waits_its_turn_while_the_stop_comes_is_refused() {
     let spawn = |key, log: Option<SlowLog>| {
         let (intake, runtime) = (workers.intake(), runtime.handle().clone());
         thread::spawn(move || {
-            let _many = Log::install(); // as the second subscriber
+            let _many = Capture::of("shutdown"); // with the second subscriber
             let _guard = log.map(tracing::subscriber::set_default);
             let _context = runtime.enter();
             intake.spawn(key, key, for_ever)
@@ -451,7 +450,8 @@ async fn a_panic_is_reported_with_its_unit_wherever_it_happens() {
             panic!("in a destructor");
         }
     }
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     let (workers, intake) = workers();
     let in_closure = |(), _| -> std::future::Ready<()> { panic!("in the closure") };
     intake.spawn("a", (), in_closure).unwrap();
@@ -479,34 +479,35 @@ async fn a_panic_is_reported_with_its_unit_wherever_it_happens() {
     };
     assert_eq!(report, expected);
     for (key, message) in told {
-        let line = format!("ERROR a unit of work panicked {key:?} {message:?}\n");
-        assert!(log.read().contains(&line), "{}", log.read());
+        let line = format!("ERROR a unit of work panicked key={key:?} panic={message}");
+        assert!(log.lines().contains(&line), "{:?}", log.lines());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_earlier_panic_is_counted_and_logged_by_the_next_spawn_or_the_drop() {
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     let (workers, intake) = workers();
     let panics = async |(), _| panic!("malformed");
     for key in 1..=3 {
         intake.spawn(key, (), panics).unwrap();
         sleep(SECOND).await;
     }
-    let line = |key| format!("ERROR a unit of work panicked {key} \"malformed\"\n");
-    assert_eq!(log.read(), line(1) + &line(2));
+    let line = |key| format!("ERROR a unit of work panicked key={key} panic=malformed");
+    assert_eq!(log.lines(), [line(1), line(2)]);
     let expected = Report {
         panicked_before: 3,
         ..nothing()
     };
     assert_eq!(workers.shutdown(STOP).await, expected);
-    assert_eq!(log.read(), line(1) + &line(2) + &line(3));
+    assert_eq!(log.lines(), [line(1), line(2), line(3)]);
 
     let (workers, intake) = self::workers();
     intake.spawn(4, (), panics).unwrap();
     sleep(SECOND).await;
     drop(workers);
-    assert!(log.read().ends_with(&line(4)), "{}", log.read());
+    assert_eq!(log.lines()[3..], [line(4)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -528,7 +529,8 @@ async fn ended_units_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_workers_aborts_the_units_and_says_so() {
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     let (workers, intake) = workers();
     let held = Arc::new(());
     intake.spawn(1, Arc::clone(&held), for_ever).unwrap();
@@ -539,13 +541,14 @@ async fn dropping_the_workers_aborts_the_units_and_says_so() {
     assert_eq!(intake.spawn(4, 7, for_ever), Err(Stopped(7)));
     yield_now().await;
     assert_eq!(Arc::strong_count(&held), 1);
-    let line = "ERROR workers were dropped before their units had ended 2\n";
-    assert_eq!(log.read(), line);
+    let line = "ERROR workers were dropped before their units had ended aborted=2";
+    assert_eq!(log.lines(), [line]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_complete_shutdown_logs_nothing_though_a_unit_runs_on() {
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     let (workers, intake) = workers();
     intake.spawn(1, (), for_ever).unwrap();
     let limits = StopLimits {
@@ -554,7 +557,7 @@ async fn a_complete_shutdown_logs_nothing_though_a_unit_runs_on() {
     };
     let report = workers.shutdown(limits).await;
     assert_eq!(report.still_running, [1], "there was no time for the abort");
-    assert_eq!(log.read(), "");
+    assert!(log.events().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -589,12 +592,13 @@ async fn a_dropped_shutdown_aborts_the_units_that_are_left() {
 #[tokio::test(start_paused = true)]
 async fn the_wait_of_a_task_tracker_takes_a_panic_for_a_clean_end() {
     let tracker = TaskTracker::new();
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     drop(tracker.spawn(async { panic!("lost") }));
     drop(tracker.spawn(sleep(SECOND)));
     tracker.close();
     let () = tracker.wait().await;
-    assert_eq!((tracker.len(), log.read()), (0, String::new()));
+    assert_eq!((tracker.len(), log.lines()), (0, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -774,43 +778,4 @@ impl Spin {
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
-}
-
-/// Keeps the fields of warnings and errors, a line for each.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    /// While there is but one subscriber, an event that first happens on a thread without it is taken
-    /// to interest nobody, ever. So there is a second one.
-    fn install() -> (Self, DefaultGuard) {
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        let guard = tracing::subscriber::set_default(log.clone());
-        (log, guard)
-    }
-    fn read(&self) -> String {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!(" {value:?}")));
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&format!("{line}\n"));
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

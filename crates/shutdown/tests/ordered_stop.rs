@@ -6,20 +6,18 @@ use std::future::pending;
 use std::hint::spin_loop;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
 use shutdown::ordered_stop::{Ended, OrderedStop, Outcome, StopLimits};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::field::Field;
-use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,7 +161,8 @@ async fn a_stage_that_fails_or_panics_does_not_skip_the_rest_and_an_event_tells(
             panic!("in a destructor");
         }
     }
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     let bomb = Bomb;
     let stages = stages()
         .stage("a", ONE, async |_| Err("no network"))
@@ -191,16 +190,17 @@ async fn a_stage_that_fails_or_panics_does_not_skip_the_rest_and_an_event_tells(
         ended("f", Outcome::Finished, SECOND),
     ];
     assert_eq!(report, expected);
-    let log = log.read();
-    let mut lines = log.lines();
+    let mut lines = log.lines().into_iter();
     for Ended {
         outcome,
         name,
         took,
     } in &report[..5]
     {
-        let line = format!("ERROR a stage did not stop as it should {name} {outcome:?} {took:?}");
-        assert_eq!(lines.next(), Some(line.as_str()));
+        let line = format!(
+            "ERROR a stage did not stop as it should stage={name} outcome={outcome:?} took={took:?}"
+        );
+        assert_eq!(lines.next(), Some(line));
     }
     assert_eq!(lines.next(), None, "the last one finished");
 }
@@ -401,7 +401,8 @@ async fn a_dropped_run_aborts_its_stage_begins_no_other_and_names_what_is_left()
     let points = every_await_point(
         LIMIT,
         async || {
-            let (log, guard) = Log::install();
+            let log = Capture::of("shutdown");
+            let guard = log.start();
             let (journal, held) = (Journal::default(), Arc::new(()));
             let mut stages = stages();
             for name in ["a", "b", "c"] {
@@ -425,19 +426,21 @@ async fn a_dropped_run_aborts_its_stage_begins_no_other_and_names_what_is_left()
             let ends = noted.iter().filter(|(name, _)| *name == "ended").count();
             let begun = noted.len() - ends;
             if let Round::Completed(told) = round {
-                assert_eq!((told, ends, log.read()), (3, 3, String::new()));
+                assert_eq!((told, ends, log.lines()), (3, 3, vec![]));
                 return;
             }
             assert!(begun <= ends + 1, "{noted:?}");
             // A stage that had ended, and whose end `run` had not seen, is among those that are left.
             let left = |from: usize| {
                 let names = &["a", "b", "c"][from..];
-                format!("ERROR dropped before these stages were stopped {names:?}\n")
+                [format!(
+                    "ERROR dropped before these stages were stopped stages={names:?}"
+                )]
             };
-            let told = log.read();
+            let told = log.lines();
             assert!(
                 told == left(ends) || (ends > 0 && told == left(ends - 1)),
-                "{told}"
+                "{told:?}"
             );
         },
     )
@@ -447,15 +450,16 @@ async fn a_dropped_run_aborts_its_stage_begins_no_other_and_names_what_is_left()
 
 #[test]
 fn stages_that_are_never_run_are_named_by_an_event() {
-    let (log, _guard) = Log::install();
+    let log = Capture::of("shutdown");
+    let _guard = log.start();
     drop(
         stages()
             .stage("listeners", ONE, at_once)
             .stage("storage", ONE, at_once),
     );
     drop(stages());
-    let line = "ERROR dropped before these stages were stopped [\"listeners\", \"storage\"]\n";
-    assert_eq!(log.read(), line);
+    let line = "ERROR dropped before these stages were stopped stages=[\"listeners\", \"storage\"]";
+    assert_eq!(log.lines(), [line]);
 }
 
 // What the page warns of
@@ -593,43 +597,4 @@ impl Spin {
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
-}
-
-/// Keeps the fields of warnings and errors, a line for each.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    /// While there is but one subscriber, an event that first happens on a thread without it is taken
-    /// to interest nobody, ever. So there is a second one.
-    fn install() -> (Self, DefaultGuard) {
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        let guard = tracing::subscriber::set_default(log.clone());
-        (log, guard)
-    }
-    fn read(&self) -> String {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!(" {value:?}")));
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&format!("{line}\n"));
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

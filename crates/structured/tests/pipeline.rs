@@ -1,24 +1,22 @@
 //! What the pipeline promises, and what bare channels do instead.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::future::pending;
 use std::hint::spin_loop;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use structured::pipeline::{Cause, Pipeline, StageFailed};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::field::Field;
-use tracing::{Event, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TAKES: Duration = Duration::from_millis(100);
@@ -446,8 +444,8 @@ async fn harm_a_failure_drops_items_that_an_earlier_stage_has_acted_on() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_failures_the_first_is_returned_and_the_second_is_an_event() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let log = Capture::of("structured");
+    let _guard = log.start();
     // The second fails as it is stopped: its destructor panics.
     struct Bomb;
     impl Drop for Bomb {
@@ -466,8 +464,8 @@ async fn of_two_failures_the_first_is_returned_and_the_second_is_an_event() {
         });
     let ended: Result<u64, _> = pipeline.stage("third", async |()| Ok(())).finish().await;
     assert_eq!(ended, Err(failed("first", "no one")));
-    let expected = "a further stage failed second panicked: cannot be dropped\n";
-    assert_eq!(log.read(), expected);
+    let expected = "ERROR a further stage failed stage=second cause=panicked: cannot be dropped";
+    assert_eq!(log.lines(), [expected]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -680,34 +678,4 @@ async fn a_dropped_finish_stops_all_stages() {
     )
     .await;
     assert!(points.unwrap() >= 6);
-}
-
-/// Collects events as text.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    fn read(&self) -> String {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("structured")
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Vec::new();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push(format!("{value:?}")));
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&(line.join(" ") + "\n"));
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

@@ -1,15 +1,15 @@
 //! What a scope promises, and what tasks without one do.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::future::pending;
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
 use futures_util::poll;
 use structured::scope::{Ended, Outcome, Panicked, Scope, StopLimits, Stopping, scope};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -17,8 +17,6 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::field::Field;
-use tracing::{Event, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -575,8 +573,8 @@ fn harm_on_the_only_thread_a_child_that_never_awaits_makes_the_scope_late() {
 
 #[tokio::test(start_paused = true)]
 async fn harm_a_dropped_scope_aborts_its_children_and_cannot_wait_for_them() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let log = Capture::of("structured");
+    let _guard = log.start();
     let held = Arc::new(());
     let kept = Arc::clone(&held);
     let ended = timeout(
@@ -597,13 +595,13 @@ async fn harm_a_dropped_scope_aborts_its_children_and_cannot_wait_for_them() {
     assert_eq!(Arc::strong_count(&held), 2, "it is still there");
     yield_now().await;
     assert_eq!(Arc::strong_count(&held), 1);
-    let text = "a scope was dropped before its children ended";
+    let text = "ERROR a scope was dropped before its children ended";
     let expected = [
-        format!("{text} holds StillRunning\n"),
-        format!("{text} failed Failed(\"no room\")\n"),
-        format!("{text} polite StillRunning\n"),
+        format!("{text} child=holds outcome=StillRunning"),
+        format!("{text} child=failed outcome=Failed(\"no room\")"),
+        format!("{text} child=polite outcome=StillRunning"),
     ];
-    assert_eq!(log.read(), expected.concat());
+    assert_eq!(log.lines(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -819,34 +817,4 @@ async fn a_scope_that_is_never_polled_does_nothing() {
         polled.await.children,
         report([("child", Outcome::Finished)])
     );
-}
-
-/// Collects events as text.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    fn read(&self) -> String {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("structured")
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Vec::new();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push(format!("{value:?}")));
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&(line.join(" ") + "\n"));
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

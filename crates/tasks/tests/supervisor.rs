@@ -6,21 +6,19 @@ use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_util::poll;
 use tasks::supervisor::{Ended, Failure, Outcome, Restarts, StopLimits, Supervisor};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::field::Field;
-use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -119,7 +117,8 @@ async fn until_told(token: CancellationToken) -> Result<(), &'static str> {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_join_handle_stops_nothing_and_its_tasks_error_goes_nowhere() {
     let (sender, mut received) = mpsc::channel(1);
-    let (logged, _guard) = Log::install();
+    let log = Capture::of("");
+    let _guard = log.start();
     let handle = tokio::spawn(async move {
         for number in 0..3 {
             sleep(SECOND).await;
@@ -133,7 +132,7 @@ async fn a_dropped_join_handle_stops_nothing_and_its_tasks_error_goes_nowhere() 
         numbers.push(number);
     }
     assert_eq!(numbers, [0, 1, 2], "it ran on to its panic");
-    assert_eq!(logged.read(), "");
+    assert!(log.events().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -542,7 +541,8 @@ async fn no_task_that_has_ended_is_taken_for_one_that_runs_on() {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_fails_or_waits_while_stopping_is_not_started_again() {
     let (begins, started) = (Journal::default(), Instant::now());
-    let (log, _guard) = Log::install();
+    let log = Capture::of("tasks");
+    let _guard = log.start();
     let mut supervisor = supervisor();
     supervisor.spawn(
         "fails at the stop",
@@ -568,8 +568,15 @@ async fn a_task_that_fails_or_waits_while_stopping_is_not_started_again() {
     assert_eq!(ended, expected);
     assert_eq!(started.elapsed(), SECOND, "it did not wait for the delay");
     assert_eq!(begins.read(), [0]);
-    let promised = log.read().matches("starts again").count();
-    assert_eq!(promised, 1, "by the one that waits, before the stop");
+    let promises = log
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("starts again"));
+    assert_eq!(
+        promises.count(),
+        1,
+        "by the one that waits, before the stop"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -817,23 +824,24 @@ async fn restarts_without_a_delay_or_a_limit_leave_room_for_others_and_can_be_st
 
 #[tokio::test(start_paused = true)]
 async fn each_failure_is_logged_when_it_happens_with_the_tasks_name() {
-    let (log, _guard) = Log::install();
+    let log = Capture::of("tasks");
+    let _guard = log.start();
     let mut supervisor = supervisor();
     let once = Restarts { limit: 1, ..THREE };
     supervisor.spawn("fragile", once, async |_| panic!("out of range"));
     supervisor.spawn("deaf", NEVER, for_ever);
     sleep(SECOND / 2).await;
-    let first = "a supervised task failed and starts again fragile panicked: out of range 1s\n";
-    assert_eq!(log.read(), format!("WARN {first}"));
+    let first = "WARN a supervised task failed and starts again \
+                 task=fragile failure=panicked: out of range delay=1s";
+    assert_eq!(log.lines(), [first]);
     sleep(SECOND).await; // nobody has called `next`
-    let second = "a supervised task failed and was given up fragile panicked: out of range\n";
-    assert_eq!(log.read(), format!("WARN {first}ERROR {second}"));
+    let second = "ERROR a supervised task failed and was given up \
+                  task=fragile failure=panicked: out of range";
+    assert_eq!(log.lines(), [first, second]);
     supervisor.stop(STOP).await;
-    let aborted = log.read().lines().last().unwrap().to_owned();
-    assert!(
-        aborted.starts_with("ERROR a supervised task did not end by itself deaf task "),
-        "{aborted}"
-    );
+    let aborted = log.lines().pop().unwrap();
+    let expected = "ERROR a supervised task did not end by itself task=deaf error=task ";
+    assert!(aborted.starts_with(expected), "{aborted}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -940,48 +948,4 @@ impl Spin {
     fn is_released(&self) -> bool {
         self.released.load(Ordering::SeqCst)
     }
-}
-
-/// Keeps the fields of warnings and errors, a line for each.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    /// While there is but one subscriber, an event that first happens on a thread without it is taken
-    /// to interest nobody, ever. So there is a second one.
-    fn install() -> (Self, DefaultGuard) {
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        let guard = tracing::subscriber::set_default(log.clone());
-        (log, guard)
-    }
-
-    fn read(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!(" {value:?}")));
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_str(&format!("{line}\n"));
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

@@ -31,6 +31,8 @@
 //! - `set_global_default` works once in a process, and for all its tests.
 //! - While a process has made only one `Dispatch`, an event that a thread without a subscriber meets
 //!   first is off for all: the test that captures it later waits in vain. [`Capture`] makes two.
+//! - A field that is called `message` beside a message is a second one of that name, and most
+//!   subscribers show one of the two. Here it is among [`Captured::fields`].
 //! - A test that asserts that there is *no* event passes if nothing was captured at all. Assert one that
 //!   must be there as well.
 
@@ -274,7 +276,7 @@ struct Fields {
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => value.clone_into(&mut self.message),
+            "message" if self.message.is_empty() => value.clone_into(&mut self.message),
             name => self.others.push((name, value.to_owned())),
         }
     }

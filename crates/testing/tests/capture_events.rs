@@ -40,6 +40,15 @@ fn an_event_has_its_level_target_message_and_fields() {
 }
 
 #[test]
+fn a_field_called_message_does_not_hide_the_message() {
+    let capture = Capture::of("");
+    let _guard = capture.start();
+    let message = "the field";
+    info!(message, "the message");
+    assert_eq!(capture.lines(), ["INFO the message message=the field"]);
+}
+
+#[test]
 fn all_levels_are_captured_and_only_targets_that_begin_so() {
     let capture = Capture::of("mine");
     let _guard = capture.start();
