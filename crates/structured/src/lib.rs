@@ -6,11 +6,15 @@
 //!
 //! | Recipe | The job | What it costs |
 //! | --- | --- | --- |
-//! | [`batch`] | work that may fail for each input of a list; the first failure, a deadline or a token stops it all, and every input is accounted for | a task and a map entry for each input that runs; the report has a place for each input, `batch_keyed` has none |
-//! | [`fan_out`] | a stream through so many tasks, and a stream of results, as they come or in the order of the inputs | its tasks, started once: nothing is allocated for an input |
+//! | [`batch`] | work that may fail for each input of a list; the first failure, a deadline or a token stops it all, and every input is accounted for | a task for each input, at most 5 % more than a bare `JoinSet` that knows whose end it was; a place in the report for each, which `batch_keyed` does without |
+//! | [`fan_out`] | a stream through so many tasks, and a stream of results, as they come or in the order of the inputs | its tasks, started once and no more: half to two thirds of the time of a task for each input |
 //! | [`pipeline`] | the same steps for each item, all at work at once, none ahead of the next | a task for each worker; an item takes at most 8 % longer than through bare channels, which tell of no failure |
 //! | [`scope`] | tasks that serve one call and are gone when it is over, however it ended | a name and a handle for each child until the end |
 //! | [`load_shedding`] | more items than can be done: wait, refuse, drop the oldest or the newest, and count | a short lock for each item at either end |
+//!
+//! [`batch`] and [`fan_out`] hold as many inputs as they have a limit for, and no more memory for more
+//! of them, but for the report of [`batch`]. Neither stops code that never awaits, and neither owns
+//! what the work spawns by itself. `cargo bench -p structured` measures all of this.
 //!
 //! From stage to stage an item takes 0.1 µs of a thread, and 0.8 µs through one whose workers share
 //! their input: `cargo bench -p structured --bench pipeline`, on a rented virtual machine of 2026. A
