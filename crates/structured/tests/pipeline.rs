@@ -491,10 +491,9 @@ async fn harm_a_stage_that_never_awaits_holds_up_the_report_of_a_failure() {
             at_once(item)
         });
     let wait = Duration::from_millis(50);
-    timeout(wait, pipeline.next())
-        .await
-        .expect_err("it waits for the one that spins");
-    go_on.store(true, Ordering::SeqCst);
+    let early = timeout(wait, pipeline.next()).await;
+    go_on.store(true, Ordering::SeqCst); // before any assertion: a failed test has to end as well
+    early.expect_err("it waits for the one that spins");
     let (_, end) = timeout(LIMIT, rest(&mut pipeline)).await.unwrap();
     assert_eq!(end, Err(failed("fails", "no one")));
 }
@@ -522,10 +521,9 @@ async fn the_stages_before_the_one_that_failed_are_awaited_as_well() {
             }
         });
     let wait = Duration::from_millis(50);
-    timeout(wait, pipeline.next())
-        .await
-        .expect_err("it waits for the one that spins");
-    go_on.store(true, Ordering::SeqCst);
+    let early = timeout(wait, pipeline.next()).await;
+    go_on.store(true, Ordering::SeqCst); // before any assertion: a failed test has to end as well
+    early.expect_err("it waits for the one that spins");
     let ended = timeout(LIMIT, pipeline.next()).await.unwrap();
     assert_eq!(ended, Err(failed("fails", "no luck")));
 }

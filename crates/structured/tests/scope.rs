@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
@@ -467,23 +467,36 @@ fn spin(end: &AtomicBool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_that_never_awaits_and_blocking_tasks_are_told_as_still_running() {
+    // Real time: enough for those who end to do so on a busy machine.
+    let limits = StopLimits {
+        finish: Duration::from_millis(400),
+        abort: Duration::from_millis(100),
+    };
     let end = Arc::new(AtomicBool::new(false));
     let (of_spin, of_blocking) = (Arc::clone(&end), Arc::clone(&end));
-    let ended = scope(root(), SHORT, async |scope| {
-        let begun = Arc::new(AtomicBool::new(false));
-        let begins = Arc::clone(&begun);
+    let ended = scope(root(), limits, async |scope| {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let begins = || {
+            let begun = Arc::clone(&begun);
+            move || {
+                begun.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let (spins_begins, blocks_begins, listens_begins) = (begins(), begins(), begins());
         let spins = async move |_| {
-            begins.store(true, Ordering::SeqCst);
+            spins_begins();
             spin(&of_spin);
             Ok(())
         };
         scope.spawn("never awaits", spins).unwrap();
         let blocks = move |_| {
+            blocks_begins();
             spin(&of_blocking);
             Ok(())
         };
         scope.spawn_blocking("blocks", blocks).unwrap();
-        let listens = |token: CancellationToken| {
+        let listens = move |token: CancellationToken| {
+            listens_begins();
             while !token.is_cancelled() {
                 spin_loop();
             }
@@ -491,11 +504,10 @@ async fn code_that_never_awaits_and_blocking_tasks_are_told_as_still_running() {
         };
         scope.spawn_blocking("listens", listens).unwrap();
         for _ in 0..300 {
-            scope
-                .spawn("fails", async |_| Err::<(), _>("at once"))
-                .unwrap();
+            let fails = async |_| Err::<(), _>("at once");
+            scope.spawn("fails", fails).unwrap();
         }
-        while !begun.load(Ordering::SeqCst) {
+        while begun.load(Ordering::SeqCst) < 3 {
             yield_now().await;
         }
     });
@@ -531,8 +543,13 @@ fn a_blocking_child_that_has_not_begun_never_does() {
     let begun = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&begun);
     let ended = runtime.block_on(scope(root(), SHORT, async |scope| {
-        let first = move |_| ends.recv().map_err(|_| "gone");
+        let (has_begun, begun) = oneshot::channel();
+        let first = move |_| {
+            has_begun.send(()).unwrap();
+            ends.recv().map_err(|_| "gone")
+        };
         scope.spawn_blocking("first", first).unwrap();
+        begun.await.unwrap();
         let second = move |_| {
             begins.store(true, Ordering::SeqCst);
             Ok(())
