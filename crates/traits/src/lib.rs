@@ -10,9 +10,11 @@
 //! | [`dyn_store`] | the same behind `dyn`, chosen at run time or in a list | an allocation for each call |
 //! | [`handlers`] | async functions and closures passed in, or in a table | nothing awaited in place; an allocation for each call from a table |
 //! | [`delay`] | a future by hand, woken from a thread, and one around another | an `Arc` and a lock |
+//! | [`pinning`] | the size of futures, found and limited; one kept by a type that is polled | nothing; an allocation for all futures of one size |
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod store;
 pub mod dyn_store;
 pub mod handlers;
 pub mod delay;
+pub mod pinning;
