@@ -4,8 +4,15 @@ trait Store {
     async fn get(&self) -> u8;
 }
 
-fn spawn<S: Store<get(..): Send> + Send + Sync + 'static>(store: S) {
-    tokio::spawn(async move { store.get().await });
+/// So that tools which only know stable Rust can read this file.
+macro_rules! as_it_is {
+    ($($code:tt)*) => { $($code)* };
+}
+
+as_it_is! {
+    fn spawn<S: Store<get(..): Send> + Send + Sync + 'static>(store: S) {
+        tokio::spawn(async move { store.get().await });
+    }
 }
 
 fn main() {}
