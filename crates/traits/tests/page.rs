@@ -35,6 +35,22 @@ fn what_is_said_not_to_compile_is_refused_for_that_reason() {
     }
 }
 
+#[tokio::test]
+async fn who_names_the_type_can_spawn_the_future_of_a_plain_async_fn() {
+    trait Store: Send + Sync {
+        async fn get(&self) -> u8;
+    }
+    struct Seven;
+    impl Store for Seven {
+        async fn get(&self) -> u8 {
+            tokio::task::yield_now().await;
+            7
+        }
+    }
+    let spawned = tokio::spawn(async { Seven.get().await });
+    assert_eq!(spawned.await.unwrap(), 7);
+}
+
 fn compiler_is(version: &str) -> bool {
     let rustc = Command::new("rustc").arg("--version").output().unwrap();
     let said = String::from_utf8(rustc.stdout).unwrap();
@@ -52,6 +68,10 @@ fn record() -> PathBuf {
         fs::copy(&case, folder.join(case.file_name().unwrap())).unwrap();
     }
     let status = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "what_is_said_not_to_compile_is_refused_for_that_reason",
+        ])
         .env(RECORD_IN, &folder)
         .env("TRYBUILD", "overwrite")
         .status()
