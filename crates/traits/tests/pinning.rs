@@ -11,10 +11,11 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::hint::black_box;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use traits::pinning::{Running, Stored, at_most, future_size};
@@ -280,30 +281,30 @@ impl Drop for Alive {
     }
 }
 
-/// Suspends once, and returns where it is.
-struct Place {
+/// Suspends once, and drops what it holds only when it is dropped itself.
+struct Hand {
     was_polled: bool,
-    _held: Option<Alive>,
+    _held: Alive,
 }
 
-impl Place {
-    fn new(held: Option<Alive>) -> Self {
+impl Hand {
+    fn holding(count: &Arc<AtomicUsize>) -> Self {
         Self {
             was_polled: false,
-            _held: held,
+            _held: Alive::one_more(count),
         }
     }
 }
 
-impl Future for Place {
+impl Future for Hand {
     type Output = usize;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<usize> {
-        if self.was_polled {
-            return Poll::Ready(&raw const *self as usize);
+        if mem::replace(&mut self.was_polled, true) {
+            Poll::Ready(0)
+        } else {
+            Poll::Pending
         }
-        self.was_polled = true;
-        Poll::Pending
     }
 }
 
@@ -355,15 +356,15 @@ fn while_one_runs_another_is_given_back_or_takes_its_place() {
 fn one_that_is_cancelled_or_whose_owner_is_dropped_is_dropped() {
     let alive = Arc::new(AtomicUsize::new(0));
     let mut stored = Stored::new();
-    let place = || Place::new(Some(Alive::one_more(&alive)));
-    stored.start(place()).unwrap();
+    let hand = || Hand::holding(&alive);
+    stored.start(hand()).unwrap();
     assert_eq!(poll(&mut stored), Poll::Pending);
     assert!(stored.cancel());
     assert_eq!(alive.load(Ordering::SeqCst), 0);
     assert!(!stored.is_running() && !stored.cancel());
     assert_eq!(poll(&mut stored), Poll::Ready(None));
 
-    stored.start(place()).unwrap();
+    stored.start(hand()).unwrap();
     drop(stored);
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
@@ -372,9 +373,7 @@ fn one_that_is_cancelled_or_whose_owner_is_dropped_is_dropped() {
 fn one_that_has_ended_stays_until_the_next_and_an_async_fn_holds_nothing_then() {
     let alive = Arc::new(AtomicUsize::new(0));
     let mut stored = Stored::new();
-    stored
-        .start(Place::new(Some(Alive::one_more(&alive))))
-        .unwrap();
+    stored.start(Hand::holding(&alive)).unwrap();
     assert_eq!(poll(&mut stored), Poll::Pending);
     assert!(poll(&mut stored).is_ready());
     assert_eq!(alive.load(Ordering::SeqCst), 1);
@@ -389,17 +388,26 @@ fn one_that_has_ended_stays_until_the_next_and_an_async_fn_holds_nothing_then() 
 
 #[test]
 fn futures_of_one_size_take_the_same_allocation() {
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let note_place = || {
+        let places = Arc::clone(&places);
+        async move {
+            let here = 7_u8;
+            places.lock().unwrap().push(&raw const here as usize);
+            wait().await;
+            here
+        }
+    };
     let mut stored = Stored::new();
-    let mut places = Vec::new();
     for _ in 0..3 {
-        stored.start(Place::new(None)).unwrap();
+        stored.start(note_place()).unwrap();
         assert_eq!(poll(&mut stored), Poll::Pending);
-        stored.replace(Place::new(None)); // a running one too
+        stored.replace(note_place()); // while the other is there
         assert_eq!(poll(&mut stored), Poll::Pending);
-        places.push(poll(&mut stored));
+        assert_eq!(poll(&mut stored), Poll::Ready(Some(7)));
     }
-    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
-    assert!(matches!(places[0], Poll::Ready(Some(place)) if place != 0));
+    let places = places.lock().unwrap();
+    assert_eq!(*places, [places[0]; 6]);
 }
 
 #[test]
