@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::rust;
 
 /// Crates under `crates/` that are tools and hold no recipes.
-const TOOLS: [&str; 2] = ["cookbook", "servers"];
+const TOOLS: [&str; 3] = ["cookbook", "harness", "servers"];
 
 /// A section whose recipes show what not to do.
 pub(crate) const HARMFUL_SECTION: &str = "antipatterns";

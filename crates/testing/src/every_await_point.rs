@@ -25,6 +25,9 @@
 //!
 //! ## Watch out
 //! - A test that finds no await point proves nothing: assert the number that is returned.
+//! - A point is told by its number, not by its line: stable Rust has no name for where a future is
+//!   suspended. Let the operation note its steps in the state, and the check put the last of them
+//!   into its message.
 //! - Only what takes part in the budget suspends on demand: sending, receiving, locks, timers and
 //!   join handles of tokio do. `Notify`, `Barrier`, `mpsc::Sender::closed` and futures from elsewhere
 //!   are dropped only where they really wait.

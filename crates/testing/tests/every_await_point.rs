@@ -50,6 +50,26 @@ async fn a_loss_between_two_awaits_is_found_and_the_await_point_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_that_the_operation_noted_names_the_await() {
+    let setup = async || (bank().await, "nothing");
+    let careless = async |(bank, step): &mut (Bank, &'static str)| {
+        *bank.from.lock().await -= 10;
+        *step = "taken";
+        *bank.to.lock().await += 10;
+        *step = "given";
+    };
+    let check = async |(bank, step): (Bank, _), _| {
+        let sum = bank.from.into_inner() + bank.to.into_inner();
+        assert!(sum == 100, "{sum} left once it was {step}");
+    };
+    let found = every_await_point(LIMIT, setup, careless, check).await;
+    assert_eq!(
+        found.unwrap_err().to_string(),
+        "dropped at await point 2, as it suspended: 90 left once it was taken"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loss_at_the_first_await_is_found_although_it_is_ready_at_once() {
     let lossy = async |bank: &mut Bank| {
         *bank.from.get_mut() -= 10;

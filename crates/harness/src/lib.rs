@@ -1,0 +1,12 @@
+//! # Harness: two recipes of `testing` for the tests of the other sections
+//!
+//! They use [`every_await_point`] and [`capture_events`] of `testing`, which as a section also needs
+//! shuttle and turmoil. Whoever runs a first example would wait for those as well. So this crate
+//! compiles the two recipes' files and nothing else, and the workspace calls it `testing`, as the
+//! recipes are found there.
+
+#[path = "../../testing/src/every_await_point.rs"]
+pub mod every_await_point;
+
+#[path = "../../testing/src/capture_events.rs"]
+pub mod capture_events;

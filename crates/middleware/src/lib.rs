@@ -1,0 +1,2 @@
+//! # Middleware: what stands before a service
+#![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,0 +1,2 @@
+//! # Pooling: share few connections among many tasks
+#![warn(clippy::print_stdout, clippy::print_stderr)]
