@@ -1,0 +1,172 @@
+//! cargo bench -p streams --bench concurrent_map
+//!
+//! 100,000 items, 64 at once, each a yield and a sum, so that what is around the work counts for more
+//! than the work. All rows take turns within a round; a figure is the median of the rounds, in
+//! nanoseconds per item, and so is the ratio to the row that a group begins with.
+//!
+//! *Guarded*: the bare combinator with what gives the same guarantees, by hand: each item's index, a
+//! panic caught, a unit of budget spent. `JoinSet` catches panics, and its tasks may not borrow.
+
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use streams::concurrent_map::{Order, concurrent_map};
+use tokio::runtime::Builder;
+use tokio::task::{JoinSet, coop};
+use tokio::time::Instant;
+
+const LIMIT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+async fn work(number: u64) -> u64 {
+    tokio::task::yield_now().await;
+    number + 1
+}
+
+async fn sum(results: impl Stream<Item = u64>) -> u64 {
+    let mut results = pin!(results);
+    let mut sum = 0;
+    while let Some(result) = results.next().await {
+        sum += result;
+    }
+    sum
+}
+
+async fn buffer_unordered(items: u64) -> u64 {
+    sum(stream::iter(0..items)
+        .map(work)
+        .buffer_unordered(LIMIT.get()))
+    .await
+}
+
+async fn buffered(items: u64) -> u64 {
+    sum(stream::iter(0..items).map(work).buffered(LIMIT.get())).await
+}
+
+async fn futures_unordered(items: u64) -> u64 {
+    let mut inputs = 0..items;
+    let mut running: FuturesUnordered<_> = inputs.by_ref().take(LIMIT.get()).map(work).collect();
+    let mut sum = 0;
+    while let Some(result) = running.next().await {
+        sum += result;
+        running.extend(inputs.next().map(work));
+    }
+    sum
+}
+
+async fn join_set(items: u64) -> u64 {
+    let mut inputs = 0..items;
+    let mut running: JoinSet<_> = inputs.by_ref().take(LIMIT.get()).map(work).collect();
+    let mut sum = 0;
+    while let Some(result) = running.join_next().await {
+        sum += result.unwrap_or_default();
+        if let Some(input) = inputs.next() {
+            running.spawn(work(input));
+        }
+    }
+    sum
+}
+
+/// The work as it is in the guarded rows.
+async fn guarded((index, number): (usize, u64)) -> Result<u64, usize> {
+    coop::consume_budget().await;
+    let result = AssertUnwindSafe(work(number)).catch_unwind().await;
+    result.map_err(|_| index)
+}
+
+async fn guarded_buffer_unordered(items: u64) -> u64 {
+    let work = stream::iter(0..items).enumerate().map(guarded);
+    sum(work
+        .buffer_unordered(LIMIT.get())
+        .map(Result::unwrap_or_default))
+    .await
+}
+
+async fn guarded_buffered(items: u64) -> u64 {
+    let work = stream::iter(0..items).enumerate().map(guarded);
+    sum(work.buffered(LIMIT.get()).map(Result::unwrap_or_default)).await
+}
+
+async fn recipe(order: Order, items: u64) -> u64 {
+    let results = concurrent_map(LIMIT, order, stream::iter(0..items), work);
+    sum(results.map(Result::unwrap_or_default)).await
+}
+
+async fn recipe_during(order: Order, items: u64) -> u64 {
+    let mut results = concurrent_map(LIMIT, order, stream::iter(0..items), work);
+    let mut sum = 0;
+    while let Some(result) = results.next().await {
+        results
+            .during(async { sum += result.unwrap_or_default() })
+            .await;
+    }
+    sum
+}
+
+type Run = Pin<Box<dyn Future<Output = u64>>>;
+type Row = (&'static str, usize, fn(u64) -> Run);
+
+/// A name, the row to compare with, and what is measured.
+const ROWS: [Row; 10] = [
+    ("`buffer_unordered`", 0, |items| {
+        Box::pin(buffer_unordered(items))
+    }),
+    ("`FuturesUnordered`", 0, |items| {
+        Box::pin(futures_unordered(items))
+    }),
+    ("`JoinSet`", 0, |items| Box::pin(join_set(items))),
+    ("`buffer_unordered`, guarded", 0, |items| {
+        Box::pin(guarded_buffer_unordered(items))
+    }),
+    ("`concurrent_map`, by ends", 0, |items| {
+        Box::pin(recipe(Order::Ends, items))
+    }),
+    ("the same, with `during`", 0, |items| {
+        Box::pin(recipe_during(Order::Ends, items))
+    }),
+    ("`buffered`", 6, |items| Box::pin(buffered(items))),
+    ("`buffered`, guarded", 6, |items| {
+        Box::pin(guarded_buffered(items))
+    }),
+    ("`concurrent_map`, by inputs", 6, |items| {
+        Box::pin(recipe(Order::Inputs, items))
+    }),
+    ("the same, with `during`", 6, |items| {
+        Box::pin(recipe_during(Order::Inputs, items))
+    }),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let trial = std::env::args().any(|argument| argument == "--test");
+    let (rounds, items) = if trial { (1, 1_000) } else { (41, 100_000) };
+    let runtime = Builder::new_current_thread().build()?;
+    let mut samples = [const { Vec::new() }; ROWS.len()];
+    for _ in 0..rounds {
+        for ((name, _, run), samples) in ROWS.iter().zip(&mut samples) {
+            let started = Instant::now();
+            let total = runtime.block_on(run(items));
+            samples.push(started.elapsed().as_nanos() as f64 / items as f64);
+            if total != items * (items + 1) / 2 {
+                return Err(format!("{name} lost an item").into());
+            }
+        }
+    }
+    println!("| {items} items, {LIMIT} at once | ns per item | ratio |");
+    println!("| --- | ---: | ---: |");
+    for ((name, reference, _), times) in ROWS.iter().zip(&samples) {
+        let reference = samples.get(*reference).into_iter().flatten();
+        let ratios = times.iter().zip(reference).map(|(time, of)| time / of);
+        let (time, ratio) = (median(times.iter().copied()), median(ratios));
+        println!("| {name} | {time:.0} | {ratio:.2} |");
+    }
+    Ok(())
+}
+
+fn median(of: impl Iterator<Item = f64>) -> f64 {
+    let mut of: Vec<f64> = of.collect();
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
+}
