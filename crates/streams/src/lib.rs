@@ -2,3 +2,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod concurrent_map;
+pub mod micro_batch;
