@@ -3,3 +3,4 @@
 
 pub mod concurrent_map;
 pub mod micro_batch;
+pub mod paginate;
