@@ -5,6 +5,9 @@
 //! | [`from_channel`] | a spawned producer as a stream: held back, stopped with it, its failure told | a task, and a channel message an item |
 //! | [`from_iter_and_interval`] | numbered ticks, one item for each, and endless iterators that let others run | a timer; a count for each item |
 //! | [`merge`] | many streams as one, by key: in turn, no key lost, each end told | an allocation and two polls an item, however many there are |
+//! | [`concurrent_map`] | work on several items at once, in one task, that goes on while the loop's body awaits | an allocation for each item, as `buffer_unordered` |
+//! | [`micro_batch`] | chunks by size, weight or time; the last one too, and none lost when cancelled | a timer |
+//! | [`paginate`] | a paged API as a stream that fetches no further than it is read | one page in memory, two with a page ahead |
 //!
 //! ## What merging costs
 //!
@@ -33,3 +36,6 @@
 pub mod from_channel;
 pub mod from_iter_and_interval;
 pub mod merge;
+pub mod concurrent_map;
+pub mod micro_batch;
+pub mod paginate;
