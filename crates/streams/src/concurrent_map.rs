@@ -101,7 +101,7 @@ pub fn concurrent_map<J, F: Future>(
     }
 }
 
-/// The stream that [`concurrent_map`] returns. Polled after its end, it says `None` again.
+/// The stream that [`concurrent_map`] returns. `next` may be dropped at any time, and loses nothing.
 ///
 /// Dropping it drops the work at the awaits that it has reached, and takes no further input.
 #[must_use = "streams do nothing unless polled"]

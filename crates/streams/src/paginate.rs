@@ -9,8 +9,7 @@
 //! - reading may stop early, or resume later at a token.
 //!
 //! ## Use something else when
-//! - all pages are known beforehand, as their numbers: `concurrent_map` fetches several at once;
-//! - items arrive by themselves: `from_channel`.
+//! - all pages are known beforehand, by number: `concurrent_map` fetches several at once.
 //!
 //! ## Add to your project
 //! ```console
@@ -24,9 +23,10 @@
 //!   once. A loop that only logs errors asks a dead server as fast as it can: leave it, or wait.
 //! - `try_unfold` ends after an error. Whoever logs it and reads on takes a part for the whole.
 //! - An empty page is not the last. The last is the one without a next token.
-//! - An offset counts what was there when it was made: delete an item of an earlier page, and the
-//!   next page begins one item too late. Ask for what comes after the last key.
-//! - `timeout` around the loop counts the time of its body too. The limit here is for each page.
+//! - With an offset, the next page begins one item too late if an earlier item is deleted meanwhile.
+//!   Ask for what comes after the last key.
+//! - A fetch that `during` has begun stands still in a body that is awaited outside of it, and its
+//!   limit runs out. Await every body in `during`, or none.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -84,7 +84,8 @@ pub enum PageError<K, E> {
 /// `fetch` gets a page by its token. It is called when an item is wanted and the page before has none
 /// left, has `limit` for each page, and may be called again with the same token, so it must be safe
 /// to repeat. An error comes in the place of its page: no item is skipped, none comes twice. The
-/// stream remembers the token of every page, to know one that comes again.
+/// stream remembers the token of every page, to know one that comes again. It panics if it is polled
+/// outside of a Tokio runtime with its timer enabled, or if `fetch` does.
 pub fn paginate<T, K, E, F, P>(
     start: Option<K>,
     limit: Duration,
@@ -106,7 +107,7 @@ where
     }
 }
 
-/// The stream that [`paginate`] returns. Dropping it drops the fetch under way.
+/// What [`paginate`] returns. Dropping it drops the fetch under way, dropping `next` loses nothing.
 #[must_use = "streams do nothing unless polled"]
 pub struct Paginate<T, K, E, F, P> {
     limit: Duration,
@@ -214,8 +215,6 @@ impl<T, K, E, F, P> Unpin for Paginate<T, K, E, F, P> {} // the fetch is pinned 
 /// By hand, so that items, futures and closures need not implement `Debug`.
 impl<T, K, E, F, P> fmt::Debug for Paginate<T, K, E, F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Paginate")
-            .field("items", &self.items.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Paginate").finish_non_exhaustive()
     }
 }

@@ -278,9 +278,11 @@ async fn what_ended_during_the_body_comes_next_and_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_ready_at_once_costs_no_turn_and_returns_its_value() {
-    let inputs = stream::iter([10]);
+    let taken = Cell::new(0);
+    let inputs = stream::iter([10]).inspect(|_| taken.set(taken.get() + 1));
     let mut results = concurrent_map(at_once(1), Order::Ends, inputs, sleeps);
     assert_eq!(results.during(async { 7 }).now_or_never(), Some(7));
+    assert_eq!(taken.get(), 0, "there was no time in which to work");
     assert_eq!(results.during(sleeps(3)).await, 3);
     let failed: Result<(), &str> = results.during(async { Err("disk full") }).await;
     assert_eq!(failed, Err("disk full"));

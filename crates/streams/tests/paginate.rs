@@ -343,19 +343,32 @@ async fn harm_an_offset_skips_an_item_when_an_earlier_one_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn harm_a_time_limit_on_the_whole_loop_counts_the_body_too() {
-    let items = paginate(None, ms(100), async |token| {
-        sleep(ms(10)).await;
+async fn harm_a_fetch_stands_still_in_a_body_outside_of_during_and_its_limit_runs_out() {
+    let two_steps = async |token| {
+        sleep(ms(30)).await;
+        sleep(ms(30)).await;
         Ok::<_, &str>(page(token))
-    });
-    let mut items = pin!(items);
-    let read_all = async {
-        while let Some(item) = items.next().await {
-            item.unwrap();
-            sleep(ms(50)).await;
-        }
     };
-    timeout(ms(100), read_all).await.unwrap_err(); // of which 10 were the fetch's
+    let mut items = paginate(None, ms(100), two_steps);
+    assert_eq!(items.next().await, Some(Ok(0)));
+    items.during(sleep(ms(10))).await; // the fetch of the next page has begun
+    assert_eq!(items.next().await, Some(Ok(1)));
+    sleep(ms(500)).await;
+    let (token, limit) = (Some(1), ms(100));
+    let timed_out = PageError::TimedOut { token, limit };
+    assert_eq!(items.next().await, Some(Err(timed_out)), "60 ms of work");
+    assert_eq!(
+        items.next().await,
+        Some(Ok(10)),
+        "it costs time, and no item"
+    );
+
+    let mut items = paginate(None, ms(100), two_steps);
+    assert_eq!(items.next().await, Some(Ok(0)));
+    items.during(sleep(ms(10))).await;
+    assert_eq!(items.next().await, Some(Ok(1)));
+    items.during(sleep(ms(500))).await;
+    assert_eq!(items.next().now_or_never(), Some(Some(Ok(10))));
 }
 
 #[tokio::test(start_paused = true)]
