@@ -10,11 +10,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use runtime::current_thread::{RunError, run};
+use testing::capture_events::Capture;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
@@ -164,19 +165,17 @@ fn tasks_end_with_main() {
 
 #[test]
 fn it_leaves_within_the_limit_though_a_closure_blocks_and_warns() {
-    let (log, warnings) = sync_channel(10);
+    let log = Capture::of("runtime::");
+    let _guard = log.start();
     let (release, released) = sync_channel::<()>(0);
-    tracing::subscriber::with_default(Log(log), || {
-        let began = Instant::now();
-        run(SHORT, block_until(released)).unwrap();
-        assert!(began.elapsed() >= SHORT && began.elapsed() < LIMIT);
-        run(LIMIT, async { spawn_blocking(|| ()).await.unwrap() }).unwrap(); // nothing to warn of
-    });
+    let began = Instant::now();
+    run(SHORT, block_until(released)).unwrap();
+    assert!(began.elapsed() >= SHORT && began.elapsed() < LIMIT);
+    run(LIMIT, async { spawn_blocking(|| ()).await.unwrap() }).unwrap(); // nothing to warn of
     drop(release);
-    let warnings: Vec<String> = warnings.into_iter().collect();
     assert_eq!(
-        warnings,
-        ["WARN left the runtime with closures that still block"]
+        log.lines(),
+        ["WARN left the runtime with closures that still block threads=1"]
     );
 }
 
@@ -293,34 +292,4 @@ fn this_test_in_a_child(way: &str) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
-}
-/// Sends each event's level and message.
-struct Log(SyncSender<String>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("runtime::")
-    }
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message(String);
-        impl tracing::field::Visit for Message {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0
-            .send(format!("{} {}", event.metadata().level(), message.0))
-            .unwrap();
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use runtime::multi_thread::{BuildError, MultiThread, Settings, StillRunning};
+use testing::capture_events::Capture;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Instant;
 
@@ -393,19 +394,17 @@ fn queued_closures_still_run_at_shutdown_on_the_former_workers() {
 #[test]
 fn dropping_it_keeps_the_deadline_and_warns() {
     let (release, told, job) = blocker(1);
-    let (log, warnings) = sync_channel(10);
-    tracing::subscriber::with_default(Log(log), || {
-        let runtime = started(2, SHORT);
-        drop(runtime.handle().spawn_blocking(job));
-        told.recv_timeout(LIMIT).unwrap();
-        drop(runtime);
-        drop(started(2, LIMIT)); // nothing is left, nothing is said
-    });
+    let log = Capture::of("runtime::");
+    let _guard = log.start();
+    let runtime = started(2, SHORT);
+    drop(runtime.handle().spawn_blocking(job));
+    told.recv_timeout(LIMIT).unwrap();
+    drop(runtime);
+    drop(started(2, LIMIT)); // nothing is left, nothing is said
     drop(release);
-    let warnings: Vec<String> = warnings.into_iter().collect();
     assert_eq!(
-        warnings,
-        ["WARN runtime dropped, 1 of the runtime's threads still run"]
+        log.lines(),
+        ["WARN runtime dropped, 1 of the runtime's threads still run threads=1"]
     );
 }
 
@@ -443,35 +442,4 @@ fn dropping_tokios_runtime_waits_for_a_closure_that_never_returns() {
     drop(release);
     dropped.recv_timeout(LIMIT).unwrap();
     thread.join().unwrap();
-}
-
-/// Sends each event's level and message.
-struct Log(SyncSender<String>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("runtime::")
-    }
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message(String);
-        impl tracing::field::Visit for Message {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0
-            .send(format!("{} {}", event.metadata().level(), message.0))
-            .unwrap();
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }
