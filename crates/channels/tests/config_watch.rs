@@ -13,11 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, LazyLock, Mutex, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::Duration;
 
 use channels::config_watch::{ConfigReader, ConfigWatch, LoadError};
 use tempfile::TempDir;
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, watch};
@@ -33,7 +34,6 @@ struct Conf(TempDir);
 
 impl Conf {
     fn new(text: &str) -> Self {
-        LazyLock::force(&LOG);
         let conf = Self(tempfile::tempdir().unwrap());
         conf.write(text);
         conf
@@ -206,6 +206,8 @@ async fn a_file_that_is_not_good_at_the_start_is_an_error_with_its_path_and_caus
 
 #[tokio::test(start_paused = true)]
 async fn a_problem_is_logged_once_and_the_next_one_too() {
+    let log = Capture::of("channels::config_watch");
+    let _guard = log.start();
     let conf = Conf::new("1");
     let config = conf.start(EVERY).await;
     for text in ["many", "2", "more", "", "3"] {
@@ -225,9 +227,7 @@ async fn a_problem_is_logged_once_and_the_next_one_too() {
         warned("empty"),
         reloaded,
     ];
-    let mut log = LOG.0.lock().unwrap().clone();
-    log.retain(|line| line.contains(&path)); // other tests log as well
-    assert_eq!(log, expected);
+    assert_eq!(log.lines(), expected);
     drop(config);
 }
 
@@ -631,45 +631,4 @@ async fn a_dropped_next_has_seen_no_value() {
     )
     .await;
     assert!(points.unwrap() >= 5);
-}
-
-/// What was logged, a line each. One for all tests, and there before the first file: a subscriber of
-/// one thread can miss an event whose line of code another thread, without one, was first to run.
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log::default();
-    tracing::subscriber::set_global_default(log.clone()).unwrap();
-    log
-});
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "channels::config_watch"
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Line(String);
-        impl tracing::field::Visit for Line {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                match field.name() {
-                    "message" => self.0.push_str(&format!(" {value:?}")),
-                    name => self.0.push_str(&format!(" {name}={value:?}")),
-                }
-            }
-        }
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }

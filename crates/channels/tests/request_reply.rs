@@ -1,20 +1,18 @@
 //! What an actor and its handle promise.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::future::pending;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use channels::request_reply::{CallError, Handle, Inbox, actor};
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::field::Field;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TAKES: Duration = Duration::from_millis(100);
@@ -294,12 +292,8 @@ async fn a_circle_of_actors_that_serve_one_at_a_time_stands_still_until_the_dead
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_an_overlapping_answer_is_logged_and_is_its_callers_error_and_nobody_elses() {
-    // While there is but one subscriber, an event that first happens on a thread without it is taken
-    // to interest nobody, ever. So there is a second one.
-    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(ErrorLog(Arc::default())));
-    LazyLock::force(&SECOND);
-    let logged = Arc::new(Mutex::new(String::new()));
-    let _guard = tracing::subscriber::set_default(ErrorLog(Arc::clone(&logged)));
+    let log = Capture::of("channels::request_reply");
+    let _guard = log.start();
     let (handle, inbox) = actor(ONE);
     let _task = tokio::spawn(inbox.serve_overlapping(MANY, |number: u32| async move {
         assert_ne!(number, 0, "no zero");
@@ -307,33 +301,10 @@ async fn a_panic_in_an_overlapping_answer_is_logged_and_is_its_callers_error_and
     }));
     let (bad, good) = tokio::join!(handle.call(0, LIMIT), handle.call(5, LIMIT));
     assert_eq!((bad, good), (Err(CallError::Dropped), Ok(5)));
-    let logged = logged.lock().unwrap();
-    assert!(
-        logged.contains("an actor's answer was lost") && logged.contains("no zero"),
-        "{logged}"
-    );
-}
-
-/// Keeps the fields of error events.
-struct ErrorLog(Arc<Mutex<String>>);
-
-impl Subscriber for ErrorLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
-    }
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut |_: &Field, value: &dyn Debug| {
-            let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push_str(&format!("{value:?} "));
-        });
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    let logged = log.lines();
+    assert_eq!(logged.len(), 1, "{logged:?}");
+    assert!(logged[0].starts_with("ERROR an actor's answer was lost error="));
+    assert!(logged[0].contains("no zero"), "{logged:?}");
 }
 
 #[tokio::test(start_paused = true)]
