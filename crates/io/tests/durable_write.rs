@@ -1,23 +1,21 @@
 //! That the file is whole at every moment, whoever is killed, dropped or out of space.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use ::io::durable_write::{DurableFile, ReplaceError};
 use futures_util::poll;
 use tempfile::TempDir;
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
-use tracing::field::Field;
-use tracing::{Event, Metadata, Subscriber, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LENGTH: usize = 1 << 20;
@@ -145,13 +143,12 @@ async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("missing/state");
     let state = DurableFile::new(&path);
-    let log = Log::default();
+    let log = Capture::of("io::durable_write");
     // A blocking thread has the subscriber of all threads, and so have the other tests here.
-    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    tracing::dispatcher::set_global_default(log.dispatch()).unwrap();
     let told = || {
-        let lines = log.0.lock().unwrap();
         let path = path.display().to_string();
-        lines.iter().find(|line| line.contains(&path)).cloned()
+        log.lines().into_iter().find(|line| line.contains(&path))
     };
     state.replace("new").await.unwrap_err();
     assert_eq!(told(), None);
@@ -164,29 +161,10 @@ async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
         }
         tokio::task::yield_now().await;
     };
-    assert!(line.contains("its caller has gone"), "{line}");
-}
-
-/// Keeps the recipe's events, a line for each.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().contains("durable_write")
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = String::new();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!("{value:?} ")));
-        self.0.lock().unwrap().push(line);
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    assert!(
+        line.starts_with("ERROR a file was not replaced, and its caller has gone error="),
+        "{line}"
+    );
 }
 
 #[cfg(unix)]

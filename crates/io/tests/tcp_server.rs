@@ -2,16 +2,16 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::future::pending;
 use std::io::{Error, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::io::tcp_server::{Connection, Limits, Listener, Report, bind, echo, serve};
+use testing::capture_events::{Capture, Captured};
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,8 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::field::Field;
-use tracing::{Dispatch, Event, Metadata, Subscriber, span};
+use tracing::Level;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// For what must not take for ever.
@@ -577,7 +576,8 @@ async fn limits_of_zero_end_what_has_to_wait_and_serve_what_has_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_or_an_error_is_told_with_its_client_and_touches_no_other() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::tcp_server");
+    let _guard = log.start();
     let (mut network, fake) = Network::new();
     let server = Server::start(fake, LIMITS, |stream, client, stop| {
         assert_ne!(client, 1, "before the future"); // in the call
@@ -600,15 +600,15 @@ async fn a_panic_or_an_error_is_told_with_its_client_and_touches_no_other() {
     drop((first, last, others));
     let report = server.stop().await;
     assert_eq!((report.served, report.failed, report.panicked), (2, 1, 2));
-    let told = log.lines();
+    let told = log.events();
     for (level, client, what) in [
-        ("ERROR", 1, "before the future"),
-        ("ERROR", 2, "in the future"),
-        ("DEBUG", 3, "out of order"),
+        (Level::ERROR, "1", "before the future"),
+        (Level::ERROR, "2", "in the future"),
+        (Level::DEBUG, "3", "out of order"),
     ] {
-        let client = format!(" {client} ");
-        let tells = |line: &&String| {
-            line.starts_with(level) && line.contains(&client) && line.contains(what)
+        let tells = |event: &&Captured| {
+            let error = event.field("error").unwrap_or_default();
+            event.level == level && event.field("client") == Some(client) && error.contains(what)
         };
         assert_eq!(told.iter().filter(tells).count(), 1, "{told:#?}");
     }
@@ -802,7 +802,8 @@ async fn a_stop_waits_for_handlers_that_come_to_their_end_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_aborts_what_is_stuck_at_the_deadline_and_it_is_gone() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::tcp_server");
+    let _guard = log.start();
     let (mut network, fake) = Network::new();
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let server = Server::start(fake, LIMITS, move |_, client, stop| {
@@ -837,11 +838,7 @@ async fn a_stop_aborts_what_is_stuck_at_the_deadline_and_it_is_gone() {
         0,
         "its connection is closed"
     );
-    let lines = log.lines();
-    assert!(
-        lines.len() == 1 && lines[0].contains("aborted") && lines[0].ends_with(" 1"),
-        "{lines:?}"
-    );
+    assert_eq!(log.lines(), ["ERROR a connection was aborted client=1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1363,44 +1360,6 @@ async fn a_client_that_takes_bytes_too_slowly_ends_at_the_write_limit_all_the_sa
     assert_eq!(server.stop().await.failed, 1);
 }
 
-/// Keeps all events: the level, then the values of the fields.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// For as long as the guard lives, on this thread.
-    fn keep() -> (Self, tracing::subscriber::DefaultGuard) {
-        // While there is but one subscriber, an event that first happens on a thread without it is
-        // taken to interest nobody, ever. So there is a second one.
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        (log.clone(), tracing::subscriber::set_default(log))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().contains("tcp_server")
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!(" {value:?}")));
-        self.0.lock().unwrap().push(line);
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 /// What needs a limit on file descriptors of its own, and so a process of its own.
 #[cfg(unix)]
 mod descriptors {
@@ -1451,7 +1410,8 @@ mod descriptors {
             "without_file_descriptors_clients_wait_and_are_served_once_there_are_some",
         ) {
             run(async {
-                let (log, _guard) = Log::keep();
+                let log = Capture::of("io::tcp_server");
+                let _guard = log.start();
                 let listener = bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
                 let mut clients = Vec::new();

@@ -1,26 +1,24 @@
 //! What the UDP server promises.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
 use std::future::pending;
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::io::udp_server::{BindError, Limits, Report, Socket, bind, serve};
 use futures_util::poll;
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::field::Field;
-use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// For what must not take for ever.
@@ -238,7 +236,8 @@ fn pattern(length: usize) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn failed_receives_are_repeated_after_growing_pauses_and_never_end_the_server() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let (mut network, server) = echo_server(LIMITS);
     let started = Instant::now();
     for _ in 0..9 {
@@ -254,12 +253,13 @@ async fn failed_receives_are_repeated_after_growing_pauses_and_never_end_the_ser
     assert_eq!(again.elapsed().as_millis(), 10, "a success ends the row");
     let report = server.stop().await;
     assert_eq!((report.answered, report.failed_receives), (2, 10));
-    log.assert_told(10, "ERROR", "cannot receive");
+    assert_told(&log, 10, "ERROR", "cannot receive");
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_did_not_arrive_cost_the_others_no_pause() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let (mut network, server) = echo_server(LIMITS);
     let started = Instant::now();
     for _ in 0..250 {
@@ -271,7 +271,7 @@ async fn answers_that_did_not_arrive_cost_the_others_no_pause() {
     network.exchange(1, b"next").await;
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(server.stop().await.failed_receives, 1_000);
-    log.assert_told(1_000, "DEBUG", "did not arrive");
+    assert_told(&log, 1_000, "DEBUG", "did not arrive");
 }
 
 #[tokio::test(start_paused = true)]
@@ -417,7 +417,8 @@ async fn an_empty_datagram_is_a_datagram_and_so_is_an_empty_answer() {
 
 #[tokio::test]
 async fn what_is_longer_than_the_limit_is_counted_and_never_reaches_the_handler() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     for limit in [0, 1, 1_000, SENDS - 10] {
         let socket = bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -439,9 +440,9 @@ async fn what_is_longer_than_the_limit_is_counted_and_never_reaches_the_handler(
             ..Report::default()
         };
         assert_eq!(server.stop().await, report);
-        log.assert_told(1, "DEBUG", &format!(" {} ", limit + 1));
+        assert_told(&log, 1, "DEBUG", &format!("length={} ", limit + 1));
     }
-    log.assert_told(8, "DEBUG", "too long");
+    assert_told(&log, 8, "DEBUG", "too long");
 }
 
 #[tokio::test(start_paused = true)]
@@ -481,7 +482,6 @@ impl Socket for Misled {
 
 #[tokio::test]
 async fn answers_that_cannot_be_sent_are_counted_and_told_and_end_nothing() {
-    let (log, _guard) = Log::keep();
     for (peer, length) in [
         ("127.0.0.1:0", 1),           // a sender's port may be forged, too
         ("[::1]:9", 1),               // not over an IPv4 socket
@@ -489,6 +489,8 @@ async fn answers_that_cannot_be_sent_are_counted_and_told_and_end_nothing() {
         ("127.0.0.1:9", 10 * LONGEST),
         ("255.255.255.255:9", 1), // which needs the socket's permission
     ] {
+        let log = Capture::of("io::udp_server");
+        let _guard = log.start();
         let socket = bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let peer = peer.parse().unwrap();
@@ -508,9 +510,8 @@ async fn answers_that_cannot_be_sent_are_counted_and_told_and_end_nothing() {
             ..Report::default()
         };
         assert_eq!(server.stop().await, report, "{peer} {length}");
-        log.assert_told(3, "DEBUG", "cannot be sent");
-        log.assert_told(3, "DEBUG", &format!(" {peer} "));
-        log.clear();
+        assert_told(&log, 3, "DEBUG", "cannot be sent");
+        assert_told(&log, 3, "DEBUG", &format!("peer={peer} "));
     }
 }
 
@@ -549,7 +550,8 @@ async fn a_connected_socket_that_is_refused_is_received_from_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_send_that_takes_for_ever_is_late_and_keeps_nobody_waiting() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let limits = Limits {
         answer: 5 * SECOND,
         ..at_most(2)
@@ -567,7 +569,7 @@ async fn a_send_that_takes_for_ever_is_late_and_keeps_nobody_waiting() {
     sleep(5 * SECOND).await;
     let report = server.stop().await;
     assert_eq!((report.answered, report.late), (11, 2));
-    log.assert_told(2, "DEBUG", "late");
+    assert_told(&log, 2, "DEBUG", "late");
 }
 
 // Limits
@@ -652,7 +654,8 @@ async fn limits_of_zero_end_what_has_to_wait_and_answer_what_has_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_told_with_its_peer_and_touches_no_other() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let (mut network, fake) = Network::new();
     let server = Server::start(fake, LIMITS, |datagram, peer| {
         assert_ne!(peer, 71, "before the future"); // in the call
@@ -674,9 +677,12 @@ async fn a_panic_is_told_with_its_peer_and_touches_no_other() {
         ..Report::default()
     };
     assert_eq!(server.stop().await, report);
-    for (peer, what) in [(" 71 ", "before the future"), (" 72 ", "in the future")] {
-        log.assert_told(2, "ERROR", peer);
-        log.assert_told(2, "ERROR", what);
+    for (peer, what) in [
+        ("peer=71 ", "before the future"),
+        ("peer=72 ", "in the future"),
+    ] {
+        assert_told(&log, 2, "ERROR", peer);
+        assert_told(&log, 2, "ERROR", what);
     }
     assert_eq!(log.lines().len(), 4);
 }
@@ -786,7 +792,8 @@ async fn no_answer_that_has_ended_is_taken_for_one_that_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_aborts_what_is_stuck_at_the_deadline_and_it_is_gone() {
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let (network, fake) = Network::new();
     let limits = Limits {
@@ -810,8 +817,8 @@ async fn a_stop_aborts_what_is_stuck_at_the_deadline_and_it_is_gone() {
     assert_eq!(server.stop().await, report);
     assert_eq!(started.elapsed(), 5 * SECOND);
     assert_eq!(gone.recv().await, None);
-    log.assert_told(1, "ERROR", " 71 ");
-    log.assert_told(1, "ERROR", "aborted");
+    assert_told(&log, 1, "ERROR", "peer=71 ");
+    assert_told(&log, 1, "ERROR", "aborted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -843,7 +850,8 @@ async fn a_handler_that_comes_to_no_await_is_told_as_still_running() {
         abort: Duration::from_millis(10),
         ..LIMITS
     };
-    let (log, _guard) = Log::keep();
+    let log = Capture::of("io::udp_server");
+    let _guard = log.start();
     let stop = CancellationToken::new();
     let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let state = Mutex::new(Some((stop.clone(), released)));
@@ -865,8 +873,8 @@ async fn a_handler_that_comes_to_no_await_is_told_as_still_running() {
         ..Report::default()
     };
     assert_eq!(report, expected);
-    log.assert_told(1, "ERROR", " 71 ");
-    log.assert_told(1, "ERROR", "cannot be stopped");
+    assert_told(&log, 1, "ERROR", "peer=71 ");
+    assert_told(&log, 1, "ERROR", "cannot be stopped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1266,52 +1274,11 @@ async fn what_a_handler_spawns_outlives_the_server() {
     assert_eq!(started.elapsed(), LIMIT);
 }
 
-/// Keeps all events: the level, then the values of the fields.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// For as long as the guard lives, on this thread.
-    fn keep() -> (Self, tracing::subscriber::DefaultGuard) {
-        // While there is but one subscriber, an event that first happens on a thread without it is
-        // taken to interest nobody, ever. So there is a second one.
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        (log.clone(), tracing::subscriber::set_default(log))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn clear(&self) {
-        self.0.lock().unwrap().clear();
-    }
-
-    /// So many lines of this level have `what` in them.
-    fn assert_told(&self, times: usize, level: &str, what: &str) {
-        let lines = self.lines();
-        let tells = |line: &&String| line.starts_with(level) && line.contains(what);
-        let told = lines.iter().filter(tells).count();
-        assert_eq!(told, times, "{level} {what}: {lines:#?}");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().contains("udp_server")
-    }
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |_: &Field, value: &dyn Debug| line.push_str(&format!(" {value:?} ")));
-        self.0.lock().unwrap().push(line);
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+/// So many events of this level have `what` in their line, which ends with a space.
+#[track_caller]
+fn assert_told(log: &Capture, times: usize, level: &str, what: &str) {
+    let lines = log.lines();
+    let tells = |line: &&String| line.starts_with(level) && format!("{line} ").contains(what);
+    let told = lines.iter().filter(tells).count();
+    assert_eq!(told, times, "{level} {what}: {lines:#?}");
 }

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Barrier, PoisonError, RwLock};
 use std::time::Duration;
 use std::{env, process, thread};
 
@@ -20,6 +20,7 @@ use ::io::tcp_server;
 use ::io::unix_socket::{BindError, Listener, bind, connect};
 use rustix::process::geteuid;
 use tempfile::TempDir;
+use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::SocketAddr;
@@ -27,9 +28,6 @@ use tokio::net::{UnixDatagram, UnixSocket, UnixStream};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::field::Field;
-use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
 /// For what takes milliseconds, on a machine that is busy with something else.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,11 +39,15 @@ const SOCKET: &str = "UNIX_SOCKET_TEST_PATH";
 async fn a_dead_servers_file_is_replaced_and_a_log_line_tells() {
     let (_folder, path) = folder();
     leave_stale(&path);
-    let (log, _guard) = Log::install();
+    let log = Capture::of("io::unix_socket");
+    let _guard = log.start();
     let server = bind(&path, mine()).await.unwrap();
     echo_once(&server, &path).await;
-    let log = log.read();
-    assert!(log.contains("replaced a dead server's socket"), "{log}");
+    let line = format!(
+        "INFO replaced a dead server's socket path={}",
+        path.display()
+    );
+    assert_eq!(log.lines(), [line]);
 }
 
 #[tokio::test]
@@ -225,26 +227,36 @@ async fn the_file_goes_with_the_listener_though_the_servers_future_is_dropped() 
 #[tokio::test]
 async fn another_file_in_its_place_outlives_the_listener_and_a_log_line_tells() {
     let (_folder, path) = folder();
-    let (log, _guard) = Log::install();
+    let log = Capture::of("io::unix_socket");
+    let _guard = log.start();
     let server = bind(&path, mine()).await.unwrap();
     fs::remove_file(&path).unwrap();
     let other = StdListener::bind(&path).unwrap();
     drop(server);
     assert!(path.exists());
-    assert!(log.read().contains("another file in its place"));
+    let lines = log.lines();
+    assert!(
+        lines.len() == 1 && lines[0].contains("another file in its place"),
+        "{lines:?}"
+    );
     drop(other);
 }
 
 #[tokio::test]
 async fn a_server_whose_file_was_removed_keeps_the_path_by_its_lock() {
     let (_folder, path) = folder();
-    let (log, _guard) = Log::install();
+    let log = Capture::of("io::unix_socket");
+    let _guard = log.start();
     let server = bind(&path, mine()).await.unwrap();
     fs::remove_file(&path).unwrap();
     let error = bind(&path, mine()).await.unwrap_err();
     assert!(matches!(error, BindError::AlreadyServed(_)), "{error}");
     drop(server);
-    assert!(log.read().contains("cannot remove the socket"));
+    let lines = log.lines();
+    assert!(
+        lines.len() == 1 && lines[0].contains("cannot remove the socket"),
+        "{lines:?}"
+    );
     bind(&path, mine()).await.unwrap();
 }
 
@@ -654,49 +666,4 @@ async fn echo_once(server: &Listener, path: &Path) {
     timeout(LIMIT, async { tokio::join!(serve, ask) })
         .await
         .expect("nobody serves");
-}
-
-/// Keeps the events' fields, one line each.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    /// While there is but one subscriber, an event that first happens on a thread without it is taken
-    /// to interest nobody, ever. So there is a second one.
-    fn install() -> (Self, DefaultGuard) {
-        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
-        LazyLock::force(&SECOND);
-        let log = Self::default();
-        let guard = tracing::subscriber::set_default(log.clone());
-        (log, guard)
-    }
-
-    fn read(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
-            log.push_str(&format!("{field}={value:?} "));
-        });
-        log.push('\n');
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }
