@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
+use tracing::instrument::WithSubscriber;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// For what must not take for ever.
@@ -125,7 +126,9 @@ impl Server {
         F: Future<Output = std::io::Result<()>> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, limits, stop.clone(), handler));
+        let server = serve(listener, limits, stop.clone(), handler);
+        // Whoever captures events hears it on other threads, too.
+        let task = tokio::spawn(server.with_current_subscriber());
         Self { stop, task }
     }
 
@@ -207,6 +210,8 @@ async fn failed_accepts_are_repeated_after_growing_pauses_and_never_end_the_serv
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_leave_before_they_are_accepted_cost_the_others_no_pause() {
+    let log = Capture::of("io::tcp_server");
+    let _guard = log.start();
     let (mut network, server) = echo_server(LIMITS);
     let started = Instant::now();
     for _ in 0..1_000 {
@@ -215,6 +220,10 @@ async fn clients_that_leave_before_they_are_accepted_cost_the_others_no_pause() 
     exchange(&mut network.connect(), b"next").await;
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(server.stop().await.failed_accepts, 1_000);
+    let lines = log.lines();
+    let left = |line: &&String| line.starts_with("DEBUG a client left before it was accepted ");
+    assert_eq!(lines.iter().filter(left).count(), 1_000);
+    assert_eq!(lines.len(), 1_000);
 }
 
 /// A listener that does not wait, for so many accepts.
@@ -971,6 +980,8 @@ async fn a_stop_resets_the_clients_that_nobody_has_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_comes_to_no_await_is_told_as_still_running() {
+    let log = Capture::of("io::tcp_server");
+    let _guard = log.start();
     let (mut network, fake) = Network::new();
     let limits = Limits {
         drain: Duration::from_millis(10),
@@ -997,6 +1008,10 @@ async fn a_handler_that_comes_to_no_await_is_told_as_still_running() {
             still_running: 1,
             ..Report::default()
         }
+    );
+    assert_eq!(
+        log.lines(),
+        ["ERROR a connection's handler does not stop client=0"]
     );
 }
 
