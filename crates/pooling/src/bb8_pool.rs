@@ -34,11 +34,12 @@
 //! - A failed attempt is repeated after 0.4 s, 0.8 s and so on, at most half of `wait`. So long may
 //!   a database be back before the first `get` succeeds. Without `retry_connection`, nobody tries
 //!   again for those who wait already.
-//! - **Attempts to connect go on after the pool is dropped**, for `wait` and `create` together.
+//! - **Attempts to connect go on after the pool is dropped**, for one and a half times `wait`, and
+//!   `create`, at most.
 //! - **A connection that is thrown away stays open until the server has answered what it was asked**,
 //!   and as long as it lives if it has gone silent: at most `size` of them each time.
 //! - A connection that comes back may be taken by a later caller than the one that waits for it.
-//! - `Statistics::pending_gets` counts a `get` that was dropped for ever. [`Status::waiting`] does not.
+//! - `Statistics::pending_gets` never stops counting a `get` that was dropped. [`Status::waiting`] does.
 //! - `min_idle` makes `build` wait for its connections, and fail when the database is down. Idle ones
 //!   are closed and opened anew all the same.
 //! - A dropped query goes on in the server, and the check waits behind it. `statement` is kept by the

@@ -180,6 +180,11 @@ async fn a_refused_login_tells_its_code() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_starting_or_stopping_is_no_refused_login() {
+    support::a_server_that_is_starting::<Pool>().await;
+}
+
+#[tokio::test]
 async fn harm_get_panics_on_nulls_and_other_types_where_try_get_returns_an_error() {
     support::nulls_and_other_types::<Pool>().await;
 }
@@ -281,7 +286,7 @@ async fn harm_with_min_idle_a_build_waits_for_the_database_and_fails() {
     let builder = bare(4 * SHORT).min_idle(1);
     builder.build(manager(&url)).await.unwrap_err();
     assert!(started.elapsed() >= 4 * SHORT);
-    assert!(attempts.load(Ordering::Relaxed) >= 2);
+    assert!(attempts.load(Ordering::Relaxed) >= 1);
 }
 
 #[tokio::test]
@@ -300,7 +305,12 @@ async fn harm_without_retries_nobody_tries_again_for_those_who_wait() {
         let builder = bare(4 * SHORT).retry_connection(retry);
         let pool = builder.build(manager(&url)).await.unwrap();
         pool.get().await.unwrap_err();
-        assert_eq!(attempts.load(Ordering::Relaxed) > 1, retry);
+        let attempts = || attempts.load(Ordering::Relaxed);
+        if retry {
+            until(async || attempts() > 1).await;
+        } else {
+            assert_eq!(attempts(), 1);
+        }
     }
 }
 
@@ -415,7 +425,7 @@ async fn an_old_failure_does_not_explain_a_later_one() {
         held.is_some()
     })
     .await;
-    let error = Subject::get(&pool).await.unwrap_err();
+    let error = support::refused(&pool, &limits).await;
     assert!(matches!(error, Refused::Rejected { .. }), "{error:?}");
     // A success, and then a server that says nothing.
     drop(held);

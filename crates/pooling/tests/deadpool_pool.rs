@@ -157,6 +157,11 @@ async fn a_refused_login_tells_its_code() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_starting_or_stopping_is_no_refused_login() {
+    support::a_server_that_is_starting::<Pool>().await;
+}
+
+#[tokio::test]
 async fn harm_get_panics_on_nulls_and_other_types_where_try_get_returns_an_error() {
     support::nulls_and_other_types::<Pool>().await;
 }
