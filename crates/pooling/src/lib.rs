@@ -1,2 +1,4 @@
 //! # Pooling: share few connections among many tasks
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod transactions;
