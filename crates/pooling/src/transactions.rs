@@ -18,8 +18,7 @@
 //! cargo add thiserror
 //! cargo add tokio-postgres
 //! ```
-//! It takes a plain client, and an object of `deadpool-postgres` or `bb8-postgres` as `&mut object`.
-//! The server must be PostgreSQL 13 or later.
+//! It takes a plain client, or a pool's object as `&mut object`, of PostgreSQL 13 or later.
 //!
 //! ## Watch out
 //! - `batch_execute("BEGIN")` has no guard. Dropped before its `COMMIT`, it leaves the next user of the
@@ -35,8 +34,8 @@
 //!   ask with [`fate`], or make the work such that twice is once.
 //! - `COMMIT` or `ROLLBACK` sent as a statement within the work ends the transaction, and the rest of
 //!   the work is outside of it. So is what goes through another connection of the pool.
-//! - Locks are kept until the end. Work that waits for something else meanwhile, such as an HTTP
-//!   request, makes others wait for it too; `statement_timeout` does not count while no statement runs.
+//! - Locks are kept until the end, also while the work waits for something else, such as an HTTP
+//!   request: no statement runs then, and `statement_timeout` does not count.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -93,9 +92,8 @@ pub enum TransactionError<E> {
 ///
 /// # Cancel safety
 ///
-/// Dropped before the commit, it is rolled back; dropped during the commit, it may be committed. Either
-/// way the connection is out of the transaction for its next user, whose first statement waits for the
-/// one that runs.
+/// Dropped before the commit, it is rolled back; during the commit, it may be committed. Either way the
+/// next user of the connection finds no transaction, and waits for the statement that still runs.
 pub async fn in_transaction<T, E>(
     client: &mut Client,
     settings: Settings,
@@ -154,9 +152,7 @@ pub enum Fate {
     Forgotten,
 }
 
-/// Asks for the fate of a transaction whose commit was cut off, on another connection.
-///
-/// Ask the server that it ran on: another one numbers its transactions otherwise.
+/// Asks for the fate of a transaction whose commit was cut off, on another connection to its server.
 ///
 /// # Errors
 ///

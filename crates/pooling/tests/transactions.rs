@@ -125,8 +125,9 @@ async fn work_that_succeeds_is_committed() {
 #[tokio::test]
 async fn work_that_fails_is_rolled_back_before_its_error_is_returned() {
     let pool = bank().await;
-    let mut client = pool.get().await.unwrap();
-    let other = other(&client).await;
+    let other = pool.get().await.unwrap();
+    let schema: String = one(&other, "SELECT current_schema::text").await;
+    let mut client = through_a_wire(&schema, CutAt::Nowhere).await;
     let failing = in_transaction(&mut client, SETTINGS, async |transaction| {
         transfer(transaction).await.unwrap();
         Err::<(), _>("no")
@@ -174,7 +175,7 @@ async fn dropped_at_any_point_all_or_nothing_has_happened_and_the_next_user_find
     }
     let setup = async || {
         let pool = bank().await;
-        let backend = one(&*pool.get().await.unwrap(), "SELECT pg_backend_pid()").await;
+        let backend = one(&pool.get().await.unwrap(), "SELECT pg_backend_pid()").await;
         let worked = false;
         State {
             pool,
@@ -515,6 +516,7 @@ enum CutAt {
     BeforeTheServerHasTheCommit,
     WhileTheServerCommits,
     BeforeTheClientHasTheAnswer,
+    Nowhere,
 }
 
 /// A connection through a wire that is cut at the commit.
@@ -544,11 +546,14 @@ async fn relay(client: DuplexStream, server: UnixStream, cut_at: CutAt) {
                 if request.is_empty() || is_commit && cut_at == CutAt::BeforeTheServerHasTheCommit {
                     return;
                 }
+                if request.windows(9).any(|it| it == b"ROLLBACK\0") {
+                    sleep(Duration::from_millis(50)).await; // a long way
+                }
                 to_server.write_all(request).await.unwrap();
                 if is_commit && cut_at == CutAt::BeforeTheClientHasTheAnswer {
                     drop(from_server.read(&mut answer).await);
                 }
-                if is_commit {
+                if is_commit && cut_at != CutAt::Nowhere {
                     return;
                 }
             }
