@@ -2,3 +2,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod transactions;
+pub mod recycling;
