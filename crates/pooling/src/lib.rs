@@ -3,3 +3,4 @@
 
 pub mod transactions;
 pub mod recycling;
+pub mod unmanaged;
