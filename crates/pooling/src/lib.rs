@@ -9,6 +9,9 @@
 //! | --- | --- | --- |
 //! | [`deadpool_pool`] | every wait limited, every connection checked, callers in their order | a round trip to the server for the check |
 //! | [`bb8_pool`] | the same; rides out a short outage, and closes idle connections | the same; a failure is told only after the whole wait |
+//! | [`transactions`] | a closure in a transaction; what is dropped half way is gone before the next user's first statement | three round trips |
+//! | [`recycling`] | choose what is checked when a connection is taken; ask only those that were idle | a round trip for those, or none |
+//! | [`unmanaged`] | lend things that are no connections to one user at a time | nothing beside the pool |
 //!
 //! ## deadpool, bb8, or no pool
 //!
@@ -53,3 +56,6 @@
 
 pub mod deadpool_pool;
 pub mod bb8_pool;
+pub mod transactions;
+pub mod recycling;
+pub mod unmanaged;
