@@ -2,3 +2,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod timeout_layer;
+pub mod concurrency_limit_layer;
