@@ -5,3 +5,4 @@ pub mod timeout_layer;
 pub mod concurrency_limit_layer;
 pub mod rate_limit_layer;
 pub mod retry_layer;
+pub mod buffer_layer;
