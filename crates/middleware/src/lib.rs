@@ -6,3 +6,4 @@ pub mod concurrency_limit_layer;
 pub mod rate_limit_layer;
 pub mod retry_layer;
 pub mod buffer_layer;
+pub mod load_shed_layer;
