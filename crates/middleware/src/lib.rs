@@ -1,2 +1,25 @@
 //! # Middleware: what stands before a service
+//!
+//! A tower service is asked whether it is ready, and then called. That is two steps, and most of what
+//! goes wrong with its layers goes wrong between them: a limit that does not see the first, a place
+//! that was taken in it and is never used, a queue that says yes for somebody who would say no.
+//!
+//! | Recipe | The job | What it does not do |
+//! | --- | --- | --- |
+//! | [`timeout_layer`] | an answer or an error by a given time, the wait for a place included | stop what the work spawned; limit what is read from the response later |
+//! | [`concurrency_limit_layer`] | so many requests at once, in all services together, and to see how many | limit who waits; get back the place of a service that is ready and kept |
+//! | [`rate_limit_layer`] | so many requests per second, at equal distances, from all clones together | keep rates above 1,000 a second without bursts; count beyond its process |
+//! | [`retry_layer`] | try again what may pass, at random times, as a share of the traffic | know what may be sent twice; end a try that is silent |
+//! | [`buffer_layer`] | let many use a service that cannot be cloned, with an owner for its task | limit what runs; survive a panic of the service |
+//! | [`load_shed_layer`] | refuse at once what the service is not ready for, and count it | see through a buffer, or a layer that is always ready |
+//!
+//! In all of them: call a clone that ends with its request, `service.clone().oneshot(request)`. A
+//! service that is kept between requests keeps what it was given, or takes what it once waited for.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod timeout_layer;
+pub mod concurrency_limit_layer;
+pub mod rate_limit_layer;
+pub mod retry_layer;
+pub mod buffer_layer;
+pub mod load_shed_layer;
