@@ -17,6 +17,7 @@
 //! service that is kept between requests keeps what it was given, or takes what it once waited for.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod service;
 pub mod timeout_layer;
 pub mod concurrency_limit_layer;
 pub mod rate_limit_layer;
