@@ -6,6 +6,7 @@
 //!
 //! | Recipe | The job | What it does not do |
 //! | --- | --- | --- |
+//! | [`service`] | a service written by hand, whose readiness is reserved and taken along | limit how long a ready service is kept |
 //! | [`timeout_layer`] | an answer or an error by a given time, the wait for a place included | stop what the work spawned; limit what is read from the response later |
 //! | [`concurrency_limit_layer`] | so many requests at once, in all services together, and to see how many | limit who waits; get back the place of a service that is ready and kept |
 //! | [`rate_limit_layer`] | so many requests per second, at equal distances, from all clones together | keep rates above 1,000 a second without bursts; count beyond its process |
