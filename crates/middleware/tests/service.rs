@@ -161,7 +161,7 @@ async fn what_the_work_owns_is_gone_before_its_place_is_free() {
 }
 
 /// A future that drops `0` when it is dropped, not when it ends.
-struct KeepsUntilDropped<T, F>(#[expect(dead_code, reason = "only dropped")] T, F);
+struct KeepsUntilDropped<T, F>(T, F);
 
 impl<T: Unpin, F: Future + Unpin> Future for KeepsUntilDropped<T, F> {
     type Output = F::Output;

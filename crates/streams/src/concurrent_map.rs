@@ -75,6 +75,11 @@ type End<T> = (usize, Result<T, Box<dyn Any + Send>>);
 /// A panic of `work` or of its future is the result of its input; one of `inputs` reaches whoever
 /// polls. Each input that starts costs a unit of Tokio's cooperative budget, so that work which never
 /// waits does not keep the thread from other tasks.
+///
+/// # Cancel safety
+///
+/// Dropping the stream drops the work under way and the results that were not read. A `next` of it that
+/// is dropped has taken none.
 pub fn concurrent_map<J, F: Future>(
     limit: NonZeroUsize,
     order: Order,
