@@ -114,7 +114,7 @@ pub struct Stopping;
 /// leaked, and no destructor can await. So a task that runs beside its parent cannot be kept from
 /// outliving what it would borrow. Give it an `Arc`, or a clone.
 ///
-/// ```compile_fail,E0373
+/// ```compile_fail,E0597
 /// # use structured::scope::{scope, StopLimits};
 /// # async fn f(parent: tokio_util::sync::CancellationToken, limits: StopLimits) {
 /// let name = String::from("index");

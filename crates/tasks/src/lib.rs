@@ -38,7 +38,7 @@
 //!
 //! It may move to another thread at each await, so it cannot hold an `Rc`; [`local_tasks`] can:
 //!
-//! ```compile_fail,E0277
+//! ```compile_fail
 //! # use std::{cell::Cell, rc::Rc};
 //! # async fn f() {
 //! let hits = Rc::new(Cell::new(0));
