@@ -4,7 +4,6 @@
 //! breaks its worker, which is replaced. The clock is virtual, so it ends at once.
 
 use std::error::Error;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use pooling::unmanaged::Lender;
@@ -58,11 +57,8 @@ async fn job(
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     std::panic::set_hook(Box::new(|_| {})); // the outcome tells of the panic; once is enough
     let started = Instant::now();
-    let two = NonZeroUsize::MIN.saturating_add(1);
-    let lender = Lender::new(two, Duration::from_millis(250), check_in);
-    for name in ["Ann", "Bo"] {
-        lender.add(Worker::new(name))?;
-    }
+    let workers = vec![Worker::new("Ann"), Worker::new("Bo")];
+    let lender = Lender::new(workers, Duration::from_millis(250), check_in);
 
     let mut jobs = JoinSet::new();
     for (name, takes) in [

@@ -30,8 +30,7 @@
 //! - The rollback of a dropped transaction waits in the connection behind the statement that runs, and
 //!   so does the next user, for as long as the statement may take. `statement_timeout` bounds that,
 //!   and nothing here bounds a server that does not answer: put `tokio::time::timeout` around it.
-//! - A commit that was cut off, or dropped while under way, may have happened. Do not just repeat it:
-//!   ask with [`fate`], or make the work such that twice is once.
+//! - A commit that was cut off, or dropped while under way, may have happened: ask with [`fate`].
 //! - `COMMIT` or `ROLLBACK` sent as a statement within the work ends the transaction, and the rest of
 //!   the work is outside of it. So is what goes through another connection of the pool.
 //! - Locks are kept until the end, also while the work waits for something else, such as an HTTP
@@ -152,7 +151,7 @@ pub enum Fate {
     Forgotten,
 }
 
-/// Asks for the fate of a transaction whose commit was cut off, on another connection to its server.
+/// Asks, on another connection to the same server, for the fate of a commit that was cut off.
 ///
 /// # Errors
 ///
@@ -191,8 +190,7 @@ fn first_value(answer: &[SimpleQueryMessage]) -> Option<&str> {
 /// The server has said no and goes on. A FATAL, such as the end of the session while the commit waits
 /// for a replica, may come after the commit.
 fn is_refusal(error: &Error) -> bool {
-    let said = error.as_db_error().and_then(DbError::parsed_severity);
-    said == Some(Severity::Error)
+    error.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
 }
 
 impl<E: StdError + 'static> TransactionError<E> {

@@ -11,8 +11,7 @@
 //!
 //! ## Use something else when
 //! - the pool should make and check them, in async code: `deadpool_pool`, `bb8_pool`;
-//! - one can be told from another no better than a permit: a semaphore is enough;
-//! - one thing serves many at once: share it in an `Arc`.
+//! - only their number matters: a semaphore is enough; one serves many at once: share it in an `Arc`.
 //!
 //! ## Add to your project
 //! ```console
@@ -34,7 +33,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -59,7 +57,7 @@ struct Shared<T> {
     pool: Pool<T>,
     wait: Duration,
     check_in: CheckIn<T>,
-    /// Held while a thing is taken, and while the pool is closed.
+    /// Held while a thing is taken or added, and while the pool is closed.
     gate: Mutex<()>,
 }
 
@@ -86,44 +84,44 @@ pub enum LoanError {
     Closed,
 }
 
-/// The thing was not added: there are as many as there may be, or the lender is closed. Here it is.
+/// No place is free, or the lender is closed. Here is the thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("there is no place for another")]
+#[error("there is no place for another thing")]
 pub struct NotAdded<T>(pub T);
 
 impl<T> Lender<T> {
-    /// A lender without things yet, for `places` of them at most. [`borrow`](Self::borrow) waits for
-    /// one as long as `wait`.
+    /// Lends these things. [`borrow`](Self::borrow) waits for one as long as `wait`.
     ///
     /// `check_in` is called with each thing that comes back, and whether its user panicked with it in
     /// hand. It may clean or replace it in its place, and says whether it may be lent again: `false`,
     /// or a panic, drops it and frees its place. It runs in the drop of the loan: it should not block.
     #[must_use]
-    pub fn new<F>(places: NonZeroUsize, wait: Duration, check_in: F) -> Self
+    pub fn new<F>(things: Vec<T>, wait: Duration, check_in: F) -> Self
     where
         F: Fn(&mut T, bool) -> bool + Send + Sync + 'static,
     {
-        let pool = Pool::from_config(&PoolConfig {
-            max_size: places.get(),
-            timeout: Some(wait),
-            runtime: Some(Runtime::Tokio1),
-        });
-        let (check_in, gate) = (Box::new(check_in), Mutex::new(()));
+        let mut config = PoolConfig::new(things.len());
+        (config.timeout, config.runtime) = (Some(wait), Some(Runtime::Tokio1));
         let shared = Arc::new(Shared {
-            pool,
+            pool: Pool::from_config(&config),
             wait,
-            check_in,
-            gate,
+            check_in: Box::new(check_in),
+            gate: Mutex::new(()),
         });
-        Self { shared }
+        let lender = Self { shared };
+        for thing in things {
+            lender.add(thing).ok(); // each has its place
+        }
+        lender
     }
 
-    /// Adds a thing, at the start or in the place of one that was thrown out.
+    /// Adds a thing in the place of one that was thrown out.
     ///
     /// # Errors
     ///
     /// [`NotAdded`], with the thing.
     pub fn add(&self, thing: T) -> Result<(), NotAdded<T>> {
+        let _not_while_closing = self.shared.pass_gate();
         let added = self.shared.pool.try_add(thing);
         added.map_err(|(thing, _)| NotAdded(thing))
     }
@@ -196,19 +194,16 @@ impl<T> Drop for Loan<T> {
         if !may_be_lent {
             drop(Object::take(thing));
             let size = self.shared.pool.status().size;
-            tracing::warn!(
-                panicked,
-                size,
-                "a thing came back broken and was thrown out"
-            );
+            tracing::warn!(panicked, size, "a thing came back broken: thrown out");
         }
     }
 }
 
 impl<T> Clone for Lender<T> {
     fn clone(&self) -> Self {
-        let shared = Arc::clone(&self.shared);
-        Self { shared }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! That a fixed number of things is lent to one user at a time, and comes back from each.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -15,18 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 const LIMIT: Duration = Duration::from_secs(60);
 const WAIT: Duration = Duration::from_millis(100);
 
-fn places(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).unwrap()
-}
-
 /// Lends "a", "b", …; what comes back is lent again if it is not "broken".
 fn lender(things: &[&str]) -> Lender<String> {
     let whole = |thing: &mut String, _| thing != "broken";
-    let lender = Lender::new(places(things.len()), WAIT, whole);
-    for thing in things {
-        lender.add((*thing).to_owned()).unwrap();
-    }
-    lender
+    let things = things.iter().map(|thing| (*thing).to_owned()).collect();
+    Lender::new(things, WAIT, whole)
 }
 
 fn counts<T>(lender: &Lender<T>) -> (usize, usize) {
@@ -67,8 +59,7 @@ async fn who_waits_too_long_is_told_and_who_waits_less_gets_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_time_to_wait_the_answer_comes_at_once() {
-    let lender = Lender::new(places(1), Duration::ZERO, |_, _| true);
-    lender.add(1).unwrap();
+    let lender = Lender::new(vec![1], Duration::ZERO, |_, _| true);
     let loan = lender.borrow().await.unwrap();
     let started = Instant::now();
     assert!(matches!(
@@ -84,12 +75,11 @@ async fn with_no_time_to_wait_the_answer_comes_at_once() {
 async fn a_loan_ends_with_its_drop_its_tasks_cancellation_and_its_panic() {
     let ends = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&ends);
-    let lender = Lender::new(places(1), WAIT, move |number: &mut u32, panicked| {
+    let lender = Lender::new(vec![0], WAIT, move |number: &mut u32, panicked| {
         seen.lock().unwrap().push((*number, panicked));
         *number = 0; // cleaned for the next
         true
     });
-    lender.add(0).unwrap();
     *lender.borrow().await.unwrap() = 1;
     let used = async |number| {
         let mut loan = lender.borrow().await.unwrap();
@@ -124,6 +114,14 @@ async fn what_came_back_broken_is_thrown_out_and_its_place_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lender_of_nothing_lends_nothing() {
+    let lender = lender(&[]);
+    assert_eq!(counts(&lender), (0, 0));
+    assert!(lender.borrow().await.is_err());
+    assert!(lender.add("a".to_owned()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thing_added_later_goes_to_who_waits() {
     let lender = lender(&["a"]);
     lender.borrow().await.unwrap().replace_range(.., "broken");
@@ -137,9 +135,9 @@ async fn a_thing_added_later_goes_to_who_waits() {
 /// Also when the user is panicking already, where a second panic would abort the program.
 #[tokio::test(start_paused = true)]
 async fn a_check_in_that_panics_throws_the_thing_out() {
-    let lender = Lender::new(places(2), WAIT, |_, _| panic!("cannot look at it"));
-    lender.add(1).unwrap();
-    lender.add(2).unwrap();
+    let lender = Lender::new(vec![1, 2], WAIT, |_: &mut u32, _| {
+        panic!("cannot look at it")
+    });
     drop(lender.borrow().await.unwrap());
     assert_eq!(counts(&lender), (1, 1));
     let in_task = lender.clone();
@@ -154,9 +152,11 @@ async fn a_check_in_that_panics_throws_the_thing_out() {
 #[tokio::test(start_paused = true)]
 async fn closing_drops_what_is_here_fails_who_waits_and_drops_what_comes_back() {
     let thing = Arc::new(());
-    let lender = Lender::new(places(2), LIMIT, |_, _| true);
-    lender.add(Arc::clone(&thing)).unwrap();
-    lender.add(Arc::clone(&thing)).unwrap();
+    let lender = Lender::new(
+        vec![Arc::clone(&thing), Arc::clone(&thing)],
+        LIMIT,
+        |_, _| true,
+    );
     let loan = lender.borrow().await.unwrap();
     let second = lender.borrow().await.unwrap();
     let (waiting, ()) = tokio::join!(lender.borrow(), async {
