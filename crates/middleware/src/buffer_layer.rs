@@ -22,6 +22,7 @@
 //! ```
 //!
 //! ## Watch out
+//! - `let (handle, _) = buffered(…)` stops the worker on that line. Give it a name: `_worker`.
 //! - The worker only calls; the response is awaited by the caller. So a buffer limits what waits, not
 //!   what runs: put a limit below it.
 //! - `poll_ready` reserves a place in the queue. A handle that is ready and not called keeps it, and

@@ -82,7 +82,8 @@ pub fn budget(one_in: NonZeroU16, per_second: u16) -> Arc<TpsBudget> {
 ///
 /// `judge` sees each request with its result: `None` if that is the answer, `Some(wait)` if it should
 /// be tried again, after `wait` at least, because the other side said so; zero if it did not. Only it
-/// can know whether the request may be sent twice.
+/// can know whether the request may be sent twice. It is cloned for each request: what it counts
+/// belongs in an `Arc`.
 ///
 /// Dropped while it waits, a request is not tried again.
 #[must_use]
@@ -92,7 +93,7 @@ pub fn retry_layer<Req, Res, E, J>(
     judge: J,
 ) -> RetryLayer<RetryPolicy<J>>
 where
-    J: FnMut(&Req, &Result<Res, E>) -> Option<Duration>,
+    J: Fn(&Req, &Result<Res, E>) -> Option<Duration> + Clone,
 {
     RetryLayer::new(RetryPolicy {
         limits,
@@ -104,7 +105,7 @@ where
 
 impl<J, Req, Res, E> Policy<Req, Res, E> for RetryPolicy<J>
 where
-    J: FnMut(&Req, &Result<Res, E>) -> Option<Duration>,
+    J: Fn(&Req, &Result<Res, E>) -> Option<Duration>,
     Req: Clone,
 {
     type Future = Sleep;

@@ -75,7 +75,7 @@ impl Service<Ask> for Single {
     type Future = BoxFuture<'static, Result<u32, Failed>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        assert_ne!(self.calls, 3, "three were enough");
+        assert!(self.calls != 3, "three were enough");
         Poll::Ready(Ok(()))
     }
 
@@ -265,6 +265,13 @@ async fn dropping_the_owner_drops_the_service_and_the_queue_but_not_what_was_cal
     assert_eq!(ended.recv().await, None);
     assert_eq!(called.await.unwrap().unwrap(), 1);
     assert!(buffer.oneshot(Ask::Work).await.unwrap_err().is::<Closed>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_a_worker_that_is_bound_to_an_underscore_is_gone_on_that_line() {
+    let (buffer, _) = buffered(Single::new().0, places(9));
+    let error = buffer.oneshot(Ask::Work).await.unwrap_err();
+    assert!(error.is::<Closed>());
 }
 
 #[tokio::test(start_paused = true)]

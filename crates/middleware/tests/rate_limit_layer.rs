@@ -97,7 +97,8 @@ async fn harm_nor_need_the_service_be_ready_beforehand_for_all_but_one_of_them()
 
 #[tokio::test(start_paused = true)]
 async fn without_bursts_requests_are_sent_at_equal_distances_after_a_pause_too() {
-    let service = rate_limited(clock(), rate(10, SECOND, 1), places(100));
+    let ten = Rate::new(NonZeroU32::new(10).unwrap(), SECOND);
+    let service = rate_limited(clock(), ten, places(100));
     assert_eq!(all_at_once(&service, 5).await, [0, 100, 200, 300, 400]);
     sleep(10 * SECOND).await;
     assert_eq!(all_at_once(&service, 3).await, [10_400, 10_500, 10_600]);
@@ -180,7 +181,8 @@ async fn the_queue_holds_as_many_as_asked_for_and_one_more() {
     let mut kept = Vec::new();
     for _ in 0..5 {
         // One is sent, one in the worker's hand, three in the queue.
-        kept.push(service.ready().await.unwrap().call(()));
+        let ready = timeout(SECOND, service.ready()).await.expect("no place");
+        kept.push(ready.unwrap().call(()));
         yield_now().await;
     }
     timeout(SECOND, service.ready())

@@ -164,6 +164,8 @@ async fn enormous_limits_neither_overflow_nor_panic() {
     let most = limits(u32::MAX, Duration::MAX, Duration::MAX);
     let ever = tries_of(most, &[Error::BusyFor(Duration::MAX)]);
     assert!(timeout(LONG, ever).await.is_err(), "it waits");
+    let capped = limits(3, Duration::MAX, MS);
+    assert_eq!(tries_of(capped, &[Error::Busy; 4]).await.0.len(), 4);
     let often = limits(90, MS, MS);
     assert_eq!(tries_of(often, &[Error::Busy; 91]).await.0.len(), 91);
 }
