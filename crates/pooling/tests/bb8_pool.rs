@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -442,8 +443,13 @@ async fn an_old_failure_does_not_explain_a_later_one() {
     assert_eq!(error, Refused::TimedOut { limit });
 }
 
+thread_local! {
+    /// Events of the recipe in this thread, and so in this thread's test.
+    static EVENTS: Cell<usize> = const { Cell::new(0) };
+}
+
 /// Counts what is told to nobody else.
-struct Events(Arc<AtomicUsize>);
+struct Events;
 
 impl tracing::Subscriber for Events {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -455,7 +461,7 @@ impl tracing::Subscriber for Events {
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        EVENTS.set(EVENTS.get() + 1);
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
@@ -463,19 +469,30 @@ impl tracing::Subscriber for Events {
 
 #[tokio::test]
 async fn a_failed_attempt_and_a_connection_thrown_away_are_events() {
-    let events = Arc::<AtomicUsize>::default();
-    let _guard = tracing::subscriber::set_default(Events(Arc::clone(&events)));
+    // For all threads: tracing may remember of another one that nobody listens.
+    tracing::subscriber::set_global_default(Events).unwrap();
     let pool = Pool::open(url(), &Limits::long("events", 1));
     ask(&pool).await;
-    assert_eq!(events.load(Ordering::Relaxed), 0);
+    assert_eq!(EVENTS.get(), 0);
     kill(&admin().await, "events").await;
     ask(&pool).await;
-    assert_eq!(events.load(Ordering::Relaxed), 1);
+    assert_eq!(EVENTS.get(), 1);
     let (url, attempts) = slammed().await;
     let limits = Limits {
         wait: SHORT,
         ..Limits::long("events", 1)
     };
     Subject::get(&Pool::open(&url, &limits)).await.unwrap_err();
-    until(async || attempts.load(Ordering::Relaxed) + 1 == events.load(Ordering::Relaxed)).await;
+    until(async || attempts.load(Ordering::Relaxed) + 1 == EVENTS.get()).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_in_use_is_not_taken_back() {
+    let pool = Pool::open(url(), &Limits::long("dies", 1));
+    let held = pool.get().await.unwrap();
+    kill(&admin().await, "dies").await;
+    until(async || held.is_closed()).await;
+    drop(held);
+    assert_eq!(pool.status().size, 0);
+    ask(&pool).await;
 }
