@@ -131,14 +131,14 @@ async fn verified_and_clean_lose_none() {
 #[tokio::test]
 async fn what_has_been_idle_is_verified_and_what_is_fresh_costs_nothing() {
     let recycling = Recycling {
-        verify_after: Duration::from_millis(150),
+        verify_after: Duration::from_secs(1),
         ..ALWAYS
     };
     let (pool, name, counts) = hooked(recycling, 8);
     fill(&pool, 8).await;
     fill(&pool, 8).await;
     assert_eq!(counted(&counts), (8, 0, 0));
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(1_100)).await;
     kill_unheard(&name);
     assert_eq!(lost_of_400(&pool).await, 0);
     assert_eq!((counts.verified(), counts.refused()), (0, 8));
