@@ -64,6 +64,7 @@ fn check(root: &Path) -> Vec<Fault> {
         cancel_safety,
         self_contained,
         fences,
+        twins,
     ];
     rules.iter().flat_map(|rule| rule(&catalog)).collect()
 }
@@ -324,14 +325,18 @@ fn quiet_sections(catalog: &Catalog) -> Vec<Fault> {
     faults
 }
 
+/// The headings of a recipe, in their order. A harmful twin has others: nobody is to use it.
+const HEADINGS: [&str; 4] = [
+    "Use it when",
+    "Use something else when",
+    "Add to your project",
+    "Watch out",
+];
+const HEADINGS_OF_A_TWIN: [&str; 3] = ["You have it when", "What it does to you", "Use instead"];
+
 fn headings(catalog: &Catalog) -> Vec<Fault> {
-    const ORDER: [&str; 4] = [
-        "Use it when",
-        "Use something else when",
-        "Add to your project",
-        "Watch out",
-    ];
     const MEND: &str = "begin with `//! # Title`, a paragraph, then `## Use it when`, `## Use something else when`, `## Add to your project` and `## Watch out`, in this order";
+    const MEND_A_TWIN: &str = "begin with `//! # Title`, a paragraph, then `## You have it when`, `## What it does to you` and `## Use instead`, in this order";
     let mut faults = Vec::new();
     for recipe in catalog.recipes() {
         let source = catalog.read(&recipe.source).unwrap();
@@ -349,11 +354,18 @@ fn headings(catalog: &Catalog) -> Vec<Fault> {
                 MEND,
             ));
         }
+        let (order, mend) = if recipe.is_harmful() {
+            (&HEADINGS_OF_A_TWIN[..], MEND_A_TWIN)
+        } else {
+            (&HEADINGS[..], MEND)
+        };
         let headings = prose.iter().filter_map(|line| line.strip_prefix(" ## "));
-        let found: Vec<_> = headings.filter(|heading| ORDER.contains(heading)).collect();
-        if found != ORDER {
+        let is_of_the_order =
+            |heading: &&str| HEADINGS.contains(heading) || HEADINGS_OF_A_TWIN.contains(heading);
+        let found: Vec<_> = headings.filter(is_of_the_order).collect();
+        if found != order {
             let what = format!("its headings are {found:?}");
-            faults.push(fault(&recipe.source, what, MEND));
+            faults.push(fault(&recipe.source, what, mend));
         }
     }
     faults
@@ -362,7 +374,7 @@ fn headings(catalog: &Catalog) -> Vec<Fault> {
 fn additions(catalog: &Catalog) -> Vec<Fault> {
     const MEND: &str = "write one `cargo add` a line, without versions or shell syntax";
     let mut faults = Vec::new();
-    for recipe in catalog.recipes() {
+    for recipe in catalog.recipes().filter(|it| !it.is_harmful()) {
         let source = catalog.read(&recipe.source).unwrap();
         let prose: Vec<_> = source
             .lines()
@@ -535,7 +547,7 @@ fn cancel_safety(catalog: &Catalog) -> Vec<Fault> {
         }
     }
     let mut faults = Vec::new();
-    for recipe in catalog.recipes() {
+    for recipe in catalog.recipes().filter(|it| !it.is_harmful()) {
         let mut undocumented = Undocumented::default();
         undocumented.visit_file(&syntax(catalog, &recipe.source));
         for name in undocumented.0 {
@@ -590,6 +602,35 @@ fn fences(catalog: &Catalog) -> Vec<Fault> {
             if !OTHER.contains(&tag.as_str()) {
                 faults.push(fault(shown(catalog, &path), format!("a code fence is tagged `{tag}`"), "say what it is (`console`, `text`, `toml`); link to Rust code that is compiled, for here nothing compiles it"));
             }
+        }
+    }
+    faults
+}
+
+/// A harmful twin leads to the recipe that mends it, and that one warns of the twin.
+fn twins(catalog: &Catalog) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for twin in catalog.recipes().filter(|it| it.is_harmful()) {
+        let Some(cure) = catalog.cure(twin).unwrap() else {
+            faults.push(fault(
+                &twin.source,
+                "names no recipe that mends it",
+                "name the recipe in backticks under `## Use instead`",
+            ));
+            continue;
+        };
+        let prose = catalog.read(&cure.source).unwrap();
+        let mut prose = prose.lines().map_while(|line| line.strip_prefix("//!"));
+        if !prose.any(|line| line.contains(&format!("`{}`", twin.name))) {
+            let what = format!(
+                "does not warn of `{}`, which names it as its cure",
+                twin.name
+            );
+            faults.push(fault(
+                &cure.source,
+                what,
+                "name the twin in backticks under `## Watch out`",
+            ));
         }
     }
     faults
@@ -1048,6 +1089,33 @@ fn prose_that_is_missing_or_out_of_order_is_found() {
     planted.edit(RECIPE, "## Use something else when", "## Use it when");
     planted.edit(RECIPE, "## swap", "## Use something else when");
     found(&planted, RECIPE, "its headings");
+}
+
+#[test]
+fn a_harmful_twin_has_headings_of_its_own() {
+    let planted = Planted::sound();
+    planted.add_recipe("antipatterns", "shout", "Shouting");
+    planted.edit(RECIPE, "- Names are not checked.", "- To `shout` harms.");
+    assert_eq!(
+        check(planted.root())
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        Vec::<String>::new()
+    );
+    let twin = "crates/antipatterns/src/shout.rs";
+    planted.edit(twin, "## You have it when", "## Use it when");
+    found(&planted, twin, "its headings are [\"Use it when\"");
+}
+
+#[test]
+fn a_twin_without_a_cure_and_a_cure_without_a_warning_are_found() {
+    let planted = Planted::sound();
+    planted.add_recipe("antipatterns", "shout", "Shouting");
+    found(&planted, RECIPE, "does not warn of `shout`");
+    let twin = "crates/antipatterns/src/shout.rs";
+    planted.edit(twin, "- `greet`, by name.", "- silence.");
+    found(&planted, twin, "names no recipe that mends it");
 }
 
 #[test]

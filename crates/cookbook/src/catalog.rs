@@ -13,7 +13,7 @@ use crate::rust;
 const TOOLS: [&str; 3] = ["cookbook", "harness", "servers"];
 
 /// A section whose recipes show what not to do.
-pub(crate) const HARMFUL_SECTION: &str = "antipatterns";
+const HARMFUL_SECTION: &str = "antipatterns";
 
 /// What the workspace holds, in reading order.
 #[derive(Debug, Clone)]
@@ -73,6 +73,12 @@ pub struct Example {
 }
 
 impl Recipe {
+    /// Whether it shows what not to do: then it is run and read, and never copied.
+    #[must_use]
+    pub fn is_harmful(&self) -> bool {
+        self.section == HARMFUL_SECTION
+    }
+
     /// The recipe's example, to be run.
     #[must_use]
     pub fn as_example(&self) -> Example {
@@ -96,6 +102,21 @@ impl Catalog {
         let mut candidates = start.ancestors().chain(built_from.ancestors());
         let root = candidates.find(|folder| is_root(folder));
         Self::load(root.ok_or_else(|| Error::NoCookbook(start.to_owned()))?)
+    }
+
+    /// The recipe that mends a harmful one: the first of another section that its prose names in
+    /// backticks under "Use instead".
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] or [`Error::NotUtf8`] if its source cannot be read.
+    pub fn cure(&self, harmful: &Recipe) -> Result<Option<&Recipe>> {
+        let source = self.read(&harmful.source)?;
+        let prose = rust::header(&source).skip_while(|line| *line != "## Use instead");
+        let prose: Vec<_> = prose.collect();
+        let prose = prose.join("\n");
+        let mut named = prose.split('`').skip(1).step_by(2);
+        Ok(named.find_map(|name| self.recipe(name).ok().filter(|it| !it.is_harmful())))
     }
 
     /// The catalogue of the workspace in `root`.

@@ -6,11 +6,10 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::catalog::{Catalog, HARMFUL_SECTION, Recipe};
+use crate::catalog::{Catalog, Recipe};
 use crate::error::{Error, Result};
 use crate::files::{self, Snapshot};
 use crate::process::{self, End, Interrupt, Typed};
-use crate::rust;
 
 /// A copy that is about to be made: everything that can be refused has been looked at.
 #[derive(Debug)]
@@ -53,8 +52,8 @@ impl Copy {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let source = catalog.read(&recipe.source)?;
-        if recipe.section == HARMFUL_SECTION {
-            let mended_by = cure(catalog, recipe, &source);
+        if recipe.is_harmful() {
+            let mended_by = catalog.cure(recipe)?.map(|cure| cure.name.clone());
             return Err(Error::Harmful {
                 name: recipe.name.clone(),
                 mended_by,
@@ -192,19 +191,6 @@ fn plain_words(line: &str) -> Option<Vec<String>> {
             .map(|word| (*word).to_owned())
             .collect()
     })
-}
-
-/// The first recipe of another section that the prose names in backticks.
-fn cure(catalog: &Catalog, recipe: &Recipe, source: &str) -> Option<String> {
-    let prose: Vec<_> = rust::header(source).collect();
-    let prose = prose.join("\n");
-    let mut named = prose.split('`').skip(1).step_by(2);
-    let is_cure = |name: &&str| {
-        catalog
-            .recipe(name)
-            .is_ok_and(|it| it.section != HARMFUL_SECTION && it.name != recipe.name)
-    };
-    named.find(is_cure).map(str::to_owned)
 }
 
 /// Runs a cargo command; an error if it fails. Returns what it printed.

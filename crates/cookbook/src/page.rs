@@ -52,11 +52,19 @@ pub fn page(catalog: &Catalog, recipe: &Recipe) -> Result<String> {
     for test in catalog.tests(recipe)? {
         push(&mut page, format_args!("- {test}\n"));
     }
-    heading(&mut page, "Copy it into your project", "");
-    push(
-        &mut page,
-        format_args!("cargo cookbook copy {} --to DIR\n", recipe.name),
-    );
+    if !recipe.is_harmful() {
+        heading(&mut page, "Copy it into your project", "");
+        push(
+            &mut page,
+            format_args!("cargo cookbook copy {} --to DIR\n", recipe.name),
+        );
+    } else if let Some(cure) = catalog.cure(recipe)? {
+        heading(&mut page, "Not for copying: see what mends it", "");
+        push(
+            &mut page,
+            format_args!("cargo cookbook show {}\n", cure.name),
+        );
+    }
     Ok(page)
 }
 

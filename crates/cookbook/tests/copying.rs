@@ -282,17 +282,13 @@ fn harmful_code_is_refused_and_its_cure_named() {
         stderr
     };
     assert!(
-        refused().contains("cargo cookbook show shout"),
+        refused().contains("`greet` does the same job safely"),
         "{}",
         refused()
     );
-    planted.edit(
-        shout,
-        "- nobody does.",
-        "- always: not `shout` nor `tokio`, but `greet`.",
-    );
+    planted.edit(shout, "- `greet`, by name.", "- `shout` nor `tokio`.");
     assert!(
-        refused().contains("`greet` does the same job safely"),
+        refused().contains("cargo cookbook show shout"),
         "{}",
         refused()
     );

@@ -78,10 +78,13 @@ impl Planted {
         }
         let lib = format!("crates/{section}/src/lib.rs");
         self.write(&lib, self.read(&lib) + &format!("pub mod {name};\n"));
-        self.write(
-            &place("src", "rs"),
-            RECIPE.replace("Greeting: say hello", title),
-        );
+        let source = if section == "antipatterns" {
+            RECIPE_OF_HARM
+        } else {
+            RECIPE
+        };
+        let source = source.replace("Greeting: say hello", title);
+        self.write(&place("src", "rs"), source);
         self.write(&place("tests", "rs"), TESTS);
         let example = EXAMPLE.replace("greet\n", &format!("{name}\n"));
         let example = example.replace("demo::greet", &format!("{section}::{name}"));
@@ -173,6 +176,27 @@ const RECIPE: &str = r#"//! # Greeting: say hello
 pub async fn greet(name: &str) -> String {
     words(name)
 }
+
+/// The words, at once.
+#[must_use]
+pub fn words(name: &str) -> String {
+    format!("hello, {name}")
+}
+"#;
+
+/// Its cure is `greet`, which does not warn of it yet.
+const RECIPE_OF_HARM: &str = r#"//! # Greeting: say hello
+//!
+//! A caller is shouted at.
+//!
+//! ## You have it when
+//! - callers leave.
+//!
+//! ## What it does to you
+//! - Of 10 callers 9 never come back. `tokio` does not help.
+//!
+//! ## Use instead
+//! - `greet`, by name.
 
 /// The words, at once.
 #[must_use]
