@@ -99,12 +99,16 @@ pub enum StackError<E> {
 /// a try that took too long, [`StackError::TimedOut`].
 ///
 /// A task runs beside the calls, and owns `service`. It ends when the last clone and the last call
-/// are gone. A call that is dropped while it waits never gets to the service; while it works, its
-/// work is dropped where it awaits.
+/// are gone.
 ///
 /// # Panics
 ///
 /// If called outside of a Tokio runtime, or in one without timers.
+///
+/// # Cancel safety
+///
+/// A call that is dropped while it waits never gets to the service; while it works, its work is
+/// dropped where it awaits.
 pub fn stack<S, P, R>(
     settings: Settings,
     policy: P,
