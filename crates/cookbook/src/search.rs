@@ -1,5 +1,7 @@
 //! Finding a recipe by what one knows: the job, a name from its API, the message of an error.
 
+use std::collections::HashMap;
+
 use crate::catalog::{Catalog, Recipe};
 use crate::error::Result;
 use crate::rust::{Matter, matters};
@@ -36,99 +38,163 @@ pub fn search<'catalog>(
     catalog: &'catalog Catalog,
     query: &[String],
 ) -> Result<Vec<Hit<'catalog>>> {
-    let mut wanted: Vec<String> = query.iter().flat_map(|text| words(text)).collect();
-    wanted.sort();
-    wanted.dedup();
-    // A message is mostly made of words that every page has; what is left tells pages apart.
-    if wanted.iter().any(|word| !is_filler(word)) {
-        wanted.retain(|word| !is_filler(word));
-    }
-    let symptoms = symptoms(catalog)?;
-    let mut most_words = 1;
-    let mut hits = Vec::new();
-    for recipe in catalog.recipes() {
-        let source = catalog.read(&recipe.source)?;
-        let (matched, hit) = look(recipe, &source, &symptoms, &wanted);
-        if matched > most_words {
-            most_words = matched;
-            hits.clear();
-        }
-        if matched == most_words {
-            hits.push(hit);
-        }
-    }
-    hits.sort_by_key(|hit| std::cmp::Reverse((hit.together, hit.score)));
-    Ok(hits)
+    Ok(Index::new(catalog)?.search(query))
 }
 
-/// How many of the words the recipe has, and its best line.
-fn look<'catalog>(
-    recipe: &'catalog Recipe,
-    source: &str,
-    symptoms: &[Symptom],
-    wanted: &[String],
-) -> (usize, Hit<'catalog>) {
-    let mut best_of_word = vec![0; wanted.len()];
-    let (mut best_of_line, mut best_line) = ((0, 0), Line::Of(1));
-    let title = (Line::Of(1), 12, recipe.title.as_str());
-    let name = (Line::Of(1), 12, recipe.name.as_str());
-    let lines = matters(source).into_iter().map(|(number, matter, text)| {
-        let weight = match matter {
-            Matter::PublicName => 6,
-            Matter::Literal => 5,
-            Matter::Prose => 4,
-            Matter::Comment => 2,
+/// All that can be found, read once for many questions.
+#[derive(Debug)]
+pub struct Index<'catalog>(Vec<Page<'catalog>>);
+
+impl<'catalog> Index<'catalog> {
+    /// Reads every recipe, and the page of symptoms.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`search`].
+    pub fn new(catalog: &'catalog Catalog) -> Result<Self> {
+        let symptoms = symptoms(catalog)?;
+        let page = |recipe: &'catalog Recipe| {
+            Ok(Page::new(recipe, &catalog.read(&recipe.source)?, &symptoms))
         };
-        (Line::Of(number), weight, text)
-    });
-    let its_symptoms = symptoms
-        .iter()
-        .filter(|symptom| symptom.links.contains(&recipe.source));
-    let its_symptoms = its_symptoms.map(|it| (Line::OfSymptoms(it), 7, it.seen.as_str()));
-    let all = [title, name].into_iter().chain(lines).chain(its_symptoms);
-    for (number, weight, text) in all {
-        let there: Vec<_> = words(text).collect();
-        let mut of_line = (0, 0);
-        for (word, best) in wanted.iter().zip(&mut best_of_word) {
-            let closeness = there
-                .iter()
-                .map(|it| closeness(word, it))
-                .max()
-                .unwrap_or(0);
-            *best = (*best).max(closeness * weight);
-            of_line.0 += u32::from(closeness > 0);
-            of_line.1 += closeness * weight;
-        }
-        // The line with the most of the words tells the most, wherever it stands.
-        if of_line > best_of_line {
-            (best_of_line, best_line) = (of_line, number);
-        }
+        Ok(Self(catalog.recipes().map(page).collect::<Result<_>>()?))
     }
-    let (file, line_number, line) = match best_line {
-        Line::Of(number) => {
-            let line = source.lines().nth(number - 1).unwrap_or_default();
-            let line = line.trim_start_matches(['/', '!', ' ']).trim_end();
-            (recipe.source.as_str(), number, line)
+
+    /// As [`search`] does.
+    #[must_use]
+    pub fn search(&self, query: &[String]) -> Vec<Hit<'catalog>> {
+        let mut wanted: Vec<String> = query.iter().flat_map(|text| words(text)).collect();
+        wanted.sort();
+        wanted.dedup();
+        // A message is mostly made of words that every page has; what is left tells pages apart.
+        if wanted.iter().any(|word| !is_filler(word)) {
+            wanted.retain(|word| !is_filler(word));
         }
-        Line::OfSymptoms(symptom) => (SYMPTOMS, symptom.line_number, symptom.seen.as_str()),
-    };
-    let hit = Hit {
-        recipe,
-        file,
-        line_number,
-        line: line.to_owned(),
-        together: best_of_line.0,
-        // Words that stand together on one line say more than the same words scattered.
-        score: best_of_word.iter().sum::<u32>() + best_of_line.1,
-    };
-    (best_of_word.iter().filter(|best| **best > 0).count(), hit)
+        let mut most_words = 1;
+        let mut hits = Vec::new();
+        for page in &self.0 {
+            let (matched, hit) = page.look(&wanted);
+            if matched > most_words {
+                most_words = matched;
+                hits.clear();
+            }
+            if matched == most_words {
+                hits.push(hit);
+            }
+        }
+        hits.sort_by_key(|hit| std::cmp::Reverse((hit.together, hit.score)));
+        hits
+    }
 }
 
-/// Where a line is that has some of the words.
-#[derive(Clone, Copy)]
-enum Line<'symptoms> {
-    Of(usize),
-    OfSymptoms(&'symptoms Symptom),
+/// What a recipe can be found by.
+#[derive(Debug)]
+struct Page<'catalog> {
+    recipe: &'catalog Recipe,
+    /// Each word once.
+    words: Vec<String>,
+    lines: Vec<Line<'catalog>>,
+}
+
+#[derive(Debug)]
+struct Line<'catalog> {
+    file: &'catalog str,
+    number: usize,
+    shown: String,
+    /// Places in the page's words.
+    words: Vec<usize>,
+    weight: u32,
+}
+
+impl<'catalog> Page<'catalog> {
+    fn new(recipe: &'catalog Recipe, source: &str, symptoms: &[Symptom]) -> Self {
+        let lines: Vec<_> = source.lines().collect();
+        let mut vocabulary = HashMap::new();
+        let mut places = |text: &str| -> Vec<usize> {
+            words(text)
+                .map(|word| {
+                    let next = vocabulary.len();
+                    *vocabulary.entry(word).or_insert(next)
+                })
+                .collect()
+        };
+        let mut line = |number: usize, weight, text: &str| Line {
+            file: recipe.source.as_str(),
+            number,
+            shown: lines
+                .get(number - 1)
+                .map(|line| {
+                    line.trim_start_matches(['/', '!', ' '])
+                        .trim_end()
+                        .to_owned()
+                })
+                .unwrap_or_default(),
+            words: places(text),
+            weight,
+        };
+        let mut all = vec![line(1, 12, &recipe.title), line(1, 12, &recipe.name)];
+        for (number, matter, text) in matters(source) {
+            let weight = match matter {
+                Matter::PublicName => 6,
+                Matter::Literal => 5,
+                Matter::Prose => 4,
+                Matter::Comment => 2,
+            };
+            all.push(line(number, weight, text));
+        }
+        for symptom in symptoms
+            .iter()
+            .filter(|it| it.links.contains(&recipe.source))
+        {
+            all.push(Line {
+                file: SYMPTOMS,
+                number: symptom.line_number,
+                shown: symptom.seen.clone(),
+                words: places(&symptom.seen),
+                weight: 7,
+            });
+        }
+        let mut vocabulary: Vec<_> = vocabulary.into_iter().collect();
+        vocabulary.sort_by_key(|(_, place)| *place);
+        Self {
+            recipe,
+            words: vocabulary.into_iter().map(|(word, _)| word).collect(),
+            lines: all,
+        }
+    }
+
+    /// How many of the words the recipe has, and its best line.
+    fn look(&self, wanted: &[String]) -> (usize, Hit<'catalog>) {
+        let closeness_of = |wanted: &String| -> Vec<u32> {
+            self.words.iter().map(|it| closeness(wanted, it)).collect()
+        };
+        let closeness: Vec<_> = wanted.iter().map(closeness_of).collect();
+        let mut best_of_word = vec![0; wanted.len()];
+        let (mut best_of_line, mut best_line) = ((0, 0), self.lines.first());
+        for line in &self.lines {
+            let mut of_line = (0, 0);
+            for (closeness, best) in closeness.iter().zip(&mut best_of_word) {
+                let there = line.words.iter().filter_map(|place| closeness.get(*place));
+                let closeness = there.copied().max().unwrap_or(0);
+                *best = (*best).max(closeness * line.weight);
+                of_line.0 += u32::from(closeness > 0);
+                of_line.1 += closeness * line.weight;
+            }
+            // The line with the most of the words tells the most, wherever it stands.
+            if of_line > best_of_line {
+                (best_of_line, best_line) = (of_line, Some(line));
+            }
+        }
+        let hit = Hit {
+            recipe: self.recipe,
+            file: best_line.map_or(SYMPTOMS, |line| line.file),
+            line_number: best_line.map_or(1, |line| line.number),
+            line: best_line.map(|line| line.shown.clone()).unwrap_or_default(),
+            together: best_of_line.0,
+            // Words that stand together on one line say more than the same words scattered.
+            score: best_of_word.iter().sum::<u32>() + best_of_line.1,
+        };
+        (best_of_word.iter().filter(|best| **best > 0).count(), hit)
+    }
 }
 
 /// A row of the page of symptoms.

@@ -411,7 +411,7 @@ async fn feed_then_flush_tells_whether_the_line_will_be_sent() {
 #[tokio::test]
 async fn with_the_codec_of_tokio_util_one_bad_line_ends_the_loop() {
     let text = b"good\nb\xffd\nlost\nlost\nlost\n";
-    for (limit, bad) in [(100, "UTF8"), (3, "max line length")] {
+    for (limit, bad) in [(100, "UTF8"), (3, "max line length exceeded")] {
         let codec = LinesCodec::new_with_max_length(limit);
         let read: Vec<_> = FramedRead::new(&text[..], codec).collect().await;
         let error = read.last().unwrap().as_ref().unwrap_err();

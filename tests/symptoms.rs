@@ -1,0 +1,331 @@
+//! The page of symptoms: each message on it is what a test produces, each test it names is there,
+//! and a search for the message finds the recipe.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and this one is about what people write"
+)]
+
+use std::any::Any;
+use std::fs;
+use std::future::{pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use cookbook::Catalog;
+use cookbook::search::Index;
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, interval, sleep, timeout};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+// ------------------------------------------------------------------------------------- the page
+
+/// A row of the page's tables.
+struct Row {
+    seen: String,
+    recipes: Vec<String>,
+    /// The name of a test, and its file.
+    tests: Vec<(String, String)>,
+}
+
+/// What is in backticks.
+fn code(text: &str) -> Vec<String> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.map(str::to_owned).collect()
+}
+
+/// Each link's text and target.
+fn links(cell: &str) -> Vec<(String, String)> {
+    let links = cell.split('[').skip(1);
+    links
+        .filter_map(|link| {
+            let (text, rest) = link.split_once("](")?;
+            let (target, _) = rest.split_once(')')?;
+            Some((text.replace('`', ""), target.to_owned()))
+        })
+        .collect()
+}
+
+fn rows(page: &str) -> Vec<Row> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    let rows = rows.filter(|line| line.contains("]("));
+    rows.map(|line| {
+        let (seen, rest) = line.trim_matches(['|', ' ']).split_once(" | ").unwrap();
+        let (tests, recipes): (Vec<_>, Vec<_>) = links(rest)
+            .into_iter()
+            .partition(|(_, target)| target.contains("tests/"));
+        Row {
+            seen: seen.to_owned(),
+            recipes: recipes.into_iter().map(|(_, target)| target).collect(),
+            tests,
+        }
+    })
+    .collect()
+}
+
+/// The text of a test's file, and what the compiler said of the cases beside it.
+fn proof(file: &str) -> String {
+    let file = root().join(file);
+    let mut proof = fs::read_to_string(&file).unwrap();
+    let cases = file.parent().unwrap().join("ui");
+    let cases = fs::read_dir(cases).into_iter().flatten();
+    let said = cases.map(|case| case.unwrap().path());
+    for file in said.filter(|file: &PathBuf| file.extension().is_some_and(|it| it == "stderr")) {
+        proof += &fs::read_to_string(file).unwrap();
+    }
+    proof
+}
+
+#[test]
+fn every_row_names_a_recipe_and_a_test_which_exists_and_quotes_the_message() {
+    let rows = rows("SYMPTOMS.md");
+    assert!(rows.len() >= 40, "{} rows", rows.len());
+    for row in rows {
+        assert!(!row.recipes.is_empty(), "no recipe: {}", row.seen);
+        assert!(!row.tests.is_empty(), "no test: {}", row.seen);
+        let mut said = String::new();
+        for (name, file) in &row.tests {
+            let proof = proof(file);
+            assert!(
+                proof.contains(&format!("fn {name}(")),
+                "{file} has no test {name}: {}",
+                row.seen
+            );
+            said += &proof;
+        }
+        // In the source of a test a quotation mark has a backslash.
+        let said = said.replace('\\', "");
+        for message in code(&row.seen).iter().filter(|text| text.contains(' ')) {
+            assert!(said.contains(message), "no test of it quotes {message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_search_for_a_symptom_finds_what_its_row_names() {
+    let catalog = Catalog::load(root()).unwrap();
+    let index = Index::new(&catalog).unwrap();
+    for row in rows("SYMPTOMS.md") {
+        let query = [row.seen.clone()];
+        let hits = index.search(&query);
+        let best: Vec<_> = hits.iter().take(3).map(|hit| &hit.recipe.source).collect();
+        assert!(
+            best.iter().any(|source| row.recipes.contains(source)),
+            "{}: found {best:?}",
+            row.seen
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------- the messages
+
+fn text(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => (*panic.downcast::<&str>().unwrap()).to_owned(),
+    }
+}
+
+#[track_caller]
+fn panics<T>(with: &str, body: impl FnOnce() -> T) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(body()))) else {
+        panic!("no panic with {with:?}");
+    };
+    let said = text(panic);
+    assert!(said.contains(with), "{said:?}");
+}
+
+fn one_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn what_tokio_says_of_the_wrong_place() {
+    let runtime = one_thread();
+    panics("Cannot start a runtime from within a runtime", || {
+        runtime.block_on(async { Handle::current().block_on(ready(())) })
+    });
+    panics(
+        "Cannot block the current thread from within a runtime",
+        || {
+            let (sender, _receiver) = mpsc::channel(1);
+            runtime.block_on(async { sender.blocking_send(()) })
+        },
+    );
+    panics(
+        "Cannot drop a runtime in a context where blocking is not allowed",
+        || {
+            let inner = one_thread();
+            runtime.block_on(async { drop(inner) });
+        },
+    );
+    panics(
+        "there is no reactor running, must be called from the context of a Tokio 1.x runtime",
+        || tokio::spawn(ready(())),
+    );
+    panics(
+        "can call blocking only when running on the multi-threaded runtime",
+        || {
+            runtime.block_on(async { tokio::task::block_in_place(|| ()) });
+        },
+    );
+    panics(
+        "`spawn_local` called from outside of a `task::LocalSet` or `runtime::LocalRuntime`",
+        || runtime.block_on(async { tokio::task::spawn_local(ready(())) }),
+    );
+}
+
+#[test]
+fn what_tokio_says_of_a_runtime_that_lacks_something() {
+    let bare = Builder::new_current_thread().build().unwrap();
+    panics(
+        "A Tokio 1.x context was found, but timers are disabled",
+        || bare.block_on(async { sleep(Duration::ZERO).await }),
+    );
+    panics("A Tokio 1.x context was found, but IO is disabled", || {
+        bare.block_on(TcpListener::bind("127.0.0.1:0"))
+    });
+    panics(
+        "`time::pause()` requires the `current_thread` Tokio runtime",
+        || {
+            let many = Builder::new_multi_thread().enable_all().build().unwrap();
+            many.block_on(async { tokio::time::pause() });
+        },
+    );
+    panics("time is not frozen", || {
+        one_thread().block_on(async { tokio::time::advance(Duration::from_secs(1)).await })
+    });
+    panics(
+        "A Tokio 1.x context was found, but it is being shutdown.",
+        || {
+            let gone = one_thread();
+            let handle = gone.handle().clone();
+            drop(gone);
+            handle.block_on(async { sleep(Duration::from_secs(1)).await })
+        },
+    );
+}
+
+#[test]
+fn what_tokio_says_of_an_argument() {
+    let runtime = one_thread();
+    let _inside = runtime.enter();
+    panics("`period` must be non-zero.", || interval(Duration::ZERO));
+    panics("overflow when adding duration to instant", || {
+        Instant::now() + Duration::MAX
+    });
+    panics("mpsc bounded channel requires buffer > 0", || {
+        mpsc::channel::<()>(0)
+    });
+    panics("broadcast channel capacity cannot be zero", || {
+        broadcast::channel::<()>(0)
+    });
+    panics(
+        "a semaphore may not have more than MAX_PERMITS permits",
+        || tokio::sync::Semaphore::new(usize::MAX),
+    );
+}
+
+#[test]
+fn what_is_said_of_a_future_that_has_ended() {
+    let runtime = one_thread();
+    panics("`async fn` resumed after completion", || {
+        let mut ended = pin!(async {});
+        runtime.block_on(ended.as_mut());
+        runtime.block_on(ended)
+    });
+    panics("JoinHandle polled after completion", || {
+        runtime.block_on(async {
+            let mut handle = tokio::spawn(ready(()));
+            (&mut handle).await.unwrap();
+            handle.await
+        })
+    });
+    panics("called after complete", || {
+        runtime.block_on(async {
+            let (sender, mut receiver) = oneshot::channel();
+            sender.send(()).unwrap();
+            (&mut receiver).await.unwrap();
+            receiver.await
+        })
+    });
+    panics(
+        "all branches are disabled and there is no else branch",
+        || {
+            runtime.block_on(async {
+                tokio::select! { Some(()) = ready(None) => {} }
+            });
+        },
+    );
+}
+
+#[tokio::test]
+async fn what_the_errors_of_tokio_say() {
+    let (sender, receiver) = mpsc::channel(1);
+    sender.try_send(1).unwrap();
+    assert_eq!(
+        sender.try_send(2).unwrap_err().to_string(),
+        "no available capacity"
+    );
+    drop(receiver);
+    assert_eq!(
+        sender.send(3).await.unwrap_err().to_string(),
+        "channel closed"
+    );
+
+    let (events, mut subscriber) = broadcast::channel(2);
+    for event in 0..6 {
+        events.send(event).unwrap();
+    }
+    let lagged = subscriber.recv().await.unwrap_err();
+    assert_eq!(lagged.to_string(), "channel lagged by 4");
+
+    let late = timeout(Duration::ZERO, pending::<()>()).await;
+    assert_eq!(late.unwrap_err().to_string(), "deadline has elapsed");
+
+    let cancelled = tokio::spawn(pending::<()>());
+    cancelled.abort();
+    let cancelled = cancelled.await.unwrap_err().to_string();
+    assert!(cancelled.ends_with(" was cancelled"), "{cancelled}");
+    let panicked = tokio::spawn(async { panic!("at work") });
+    let panicked = panicked.await.unwrap_err().to_string();
+    assert!(
+        panicked.ends_with(" panicked with message \"at work\""),
+        "{panicked}"
+    );
+    let caught = AssertUnwindSafe(async { panic!("in place") })
+        .catch_unwind()
+        .await;
+    assert_eq!(text(caught.unwrap_err()), "in place");
+}
+
+#[tokio::test]
+async fn what_the_system_says_of_sockets() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let twice = TcpListener::bind(address).await.unwrap_err().to_string();
+    assert!(twice.starts_with("Address already in use"), "{twice}");
+    drop(listener);
+    let refused = TcpStream::connect(address).await.unwrap_err().to_string();
+    assert!(refused.starts_with("Connection refused"), "{refused}");
+
+    let (mut near, far) = tokio::io::duplex(8);
+    drop(far);
+    let early = tokio::io::AsyncReadExt::read_exact(&mut near, &mut [0; 4]).await;
+    assert_eq!(early.unwrap_err().to_string(), "early eof");
+    let broken = tokio::io::AsyncWriteExt::write_all(&mut near, b"x").await;
+    assert_eq!(broken.unwrap_err().to_string(), "broken pipe");
+}
