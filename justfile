@@ -22,7 +22,8 @@ lint:
 
 # The documentation, in the browser
 doc:
-    cargo doc --workspace --no-deps --open
+    cargo doc --workspace --no-deps
+    cargo doc -p cookbook --no-deps --open
 
 # Every benchmark
 bench:

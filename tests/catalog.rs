@@ -65,6 +65,7 @@ fn check(root: &Path) -> Vec<Fault> {
         self_contained,
         fences,
         twins,
+        site,
     ];
     rules.iter().flat_map(|rule| rule(&catalog)).collect()
 }
@@ -636,6 +637,36 @@ fn twins(catalog: &Catalog) -> Vec<Fault> {
     faults
 }
 
+/// The first page of the documentation is the shelf: what the README says of each section.
+fn site(catalog: &Catalog) -> Vec<Fault> {
+    const FILE: &str = "crates/cookbook/src/lib.rs";
+    let readme = fs::read_to_string(catalog.root.join("README.md")).unwrap_or_default();
+    let front = catalog.read(FILE).unwrap();
+    let on_shelf = readme.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("### [")?.split_once("](")?;
+        let (_, about) = rest.split_once("): ")?;
+        Some(format!(
+            "//! | [`{name}`](../{name}/index.html) | {about} |"
+        ))
+    });
+    let on_shelf: Vec<_> = on_shelf.collect();
+    let on_front: Vec<_> = front
+        .lines()
+        .filter(|line| line.contains("/index.html)"))
+        .collect();
+    if on_shelf == on_front {
+        return Vec::new();
+    }
+    let missing = on_shelf
+        .iter()
+        .find(|line| !on_front.contains(&line.as_str()));
+    let what = match missing {
+        Some(line) => format!("its table of the sections lacks `{line}`"),
+        None => "its table of the sections is not the README's, in its order".to_owned(),
+    };
+    vec![fault(FILE, what, "write it as the README's shelf has it")]
+}
+
 // ---------------------------------------------------------------------------- what the rules use
 
 fn is_public(visibility: &syn::Visibility) -> bool {
@@ -1116,6 +1147,24 @@ fn a_twin_without_a_cure_and_a_cure_without_a_warning_are_found() {
     let twin = "crates/antipatterns/src/shout.rs";
     planted.edit(twin, "- `greet`, by name.", "- silence.");
     found(&planted, twin, "names no recipe that mends it");
+}
+
+#[test]
+fn a_front_page_without_a_section_is_found() {
+    let planted = Planted::sound();
+    let shelf = "\n### [demo](crates/demo/src/lib.rs): greet\n";
+    planted.write("README.md", planted.read("README.md") + shelf);
+    let front = "crates/cookbook/src/lib.rs";
+    found(
+        &planted,
+        front,
+        "its table of the sections lacks `//! | [`demo`]",
+    );
+    let row = "//! | [`demo`](../demo/index.html) | greet |\n";
+    planted.write(front, row);
+    assert!(check(planted.root()).is_empty());
+    planted.write(front, row.repeat(2));
+    found(&planted, front, "is not the README's, in its order");
 }
 
 #[test]

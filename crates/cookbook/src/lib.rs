@@ -1,5 +1,32 @@
-//! The `cargo cookbook` command: everything it does, for the command line and for the tests of the
-//! workspace.
+//! # The Async Rust Cookbook
+//!
+//! Recipes for async Rust with Tokio: each a documented, generic file to copy, with a runnable example,
+//! its recorded output, and tests of what it promises. A section's page says which of its recipes is
+//! for which job, and what each costs.
+//!
+//! | Section | What it is about |
+//! | --- | --- |
+//! | [`runtime`](../runtime/index.html) | choose, build and leave it |
+//! | [`tasks`](../tasks/index.html) | start them, own them, hear how they end |
+//! | [`channels`](../channels/index.html) | pass messages between tasks |
+//! | [`select`](../select/index.html) | wait for several things at once |
+//! | [`timers`](../timers/index.html) | limit, repeat and put off |
+//! | [`io`](../io/index.html) | sockets, frames and files |
+//! | [`shutdown`](../shutdown/index.html) | stop without losing work |
+//! | [`sync`](../sync/index.html) | share state between tasks |
+//! | [`traits`](../traits/index.html) | async behind an interface |
+//! | [`streams`](../streams/index.html) | many values over time |
+//! | [`errors`](../errors/index.html) | say what failed, and what to do |
+//! | [`structured`](../structured/index.html) | trees of tasks that end together |
+//! | [`middleware`](../middleware/index.html) | what stands before a service |
+//! | [`retry`](../retry/index.html) | try again without making it worse |
+//! | [`pooling`](../pooling/index.html) | few connections, many tasks |
+//! | [`testing`](../testing/index.html) | prove that it is right |
+//! | [`antipatterns`](../antipatterns/index.html) | what harms, and how much |
+//!
+//! # The command `cargo cookbook`
+//!
+//! Everything that it does is here, for the command line and for the tests of the workspace.
 //!
 //! | Module | Does |
 //! | --- | --- |

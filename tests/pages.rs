@@ -1,5 +1,5 @@
-//! The page of symptoms: each message on it is what a test produces, each test it names is there,
-//! and a search for the message finds the recipe.
+//! The pages of symptoms, errata and practices: what they name is there, each message is what a test
+//! produces, and a search for it finds the recipe.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -89,29 +89,68 @@ fn proof(file: &str) -> String {
     proof
 }
 
+/// The tests' files of the row, which must have its tests.
+fn proofs(row: &Row) -> String {
+    assert!(!row.recipes.is_empty(), "no recipe: {}", row.seen);
+    assert!(!row.tests.is_empty(), "no test: {}", row.seen);
+    let mut proofs = String::new();
+    for (name, file) in &row.tests {
+        let proof = proof(file);
+        let is_there = proof.contains(&format!("fn {name}("));
+        assert!(is_there, "{file} has no test {name}: {}", row.seen);
+        proofs += &proof;
+    }
+    proofs
+}
+
 #[test]
-fn every_row_names_a_recipe_and_a_test_which_exists_and_quotes_the_message() {
+fn every_symptom_names_a_recipe_and_a_test_that_quotes_its_message() {
     let rows = rows("SYMPTOMS.md");
     assert!(rows.len() >= 40, "{} rows", rows.len());
     for row in rows {
-        assert!(!row.recipes.is_empty(), "no recipe: {}", row.seen);
-        assert!(!row.tests.is_empty(), "no test: {}", row.seen);
-        let mut said = String::new();
-        for (name, file) in &row.tests {
-            let proof = proof(file);
-            assert!(
-                proof.contains(&format!("fn {name}(")),
-                "{file} has no test {name}: {}",
-                row.seen
-            );
-            said += &proof;
-        }
         // In the source of a test a quotation mark has a backslash.
-        let said = said.replace('\\', "");
+        let said = proofs(&row).replace('\\', "");
         for message in code(&row.seen).iter().filter(|text| text.contains(' ')) {
             assert!(said.contains(message), "no test of it quotes {message:?}");
         }
     }
+}
+
+#[test]
+fn every_erratum_names_a_recipe_and_a_test() {
+    let rows = rows("ERRATA.md");
+    assert!(rows.len() >= 20, "{} rows", rows.len());
+    for row in &rows {
+        proofs(row);
+    }
+}
+
+#[test]
+fn every_practice_names_a_recipe_a_test_and_only_lints_that_are_on() {
+    let page = "PRACTICES.md";
+    assert_eq!(rows(page).len(), 10);
+    for row in &rows(page) {
+        proofs(row);
+    }
+    let on = fs::read_to_string(root().join("Cargo.toml")).unwrap()
+        + &fs::read_to_string(root().join("clippy.toml")).unwrap();
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let lints = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("]("));
+    let lints =
+        lints.flat_map(|line| code(line.trim_matches(['|', ' ']).rsplit(" | ").next().unwrap()));
+    let mut count = 0;
+    for lint in lints {
+        let is_on = if lint.contains("::") {
+            on.contains(&format!("path = \"{lint}\""))
+        } else {
+            on.contains(&format!("\n{lint} = \"warn\"")) || on.contains(&format!("\n{lint} = {{"))
+        };
+        assert!(is_on, "the lint `{lint}` is not on");
+        count += 1;
+    }
+    assert!(count >= 8, "{count} lints");
 }
 
 #[test]
