@@ -218,15 +218,17 @@ impl Checker {
                 },
             ) => match source {
                 CallError::Refused(_) => End::HostDown,
-                CallError::TimedOut(time) => End::NoAnswer(format!("nothing within {time:?}")),
+                CallError::TimedOut(time) => End::NoAnswer(silence(time)),
                 CallError::Failed(Failure::Status { status, .. }) => End::Broken(status),
-                CallError::Failed(Failure::Transport(error)) => End::NoAnswer(why(&error)),
+                CallError::Failed(Failure::Transport(error)) => {
+                    End::NoAnswer(why(&error, self.time))
+                }
             },
             Err(RetryError::OutOfTime {
                 total,
                 source: None,
                 ..
-            }) => End::NoAnswer(format!("nothing within {total:?}")),
+            }) => End::NoAnswer(silence(total)),
         }
     }
 
@@ -270,10 +272,14 @@ fn retry_after(response: &Response) -> Option<Duration> {
     after.parse().ok().map(Duration::from_secs)
 }
 
+fn silence(limit: Duration) -> String {
+    format!("nothing within {limit:?}")
+}
+
 /// Reqwest's own words, "error sending request for url (…)", say less than what is behind them.
-fn why(error: &reqwest::Error) -> String {
+fn why(error: &reqwest::Error, limit: Duration) -> String {
     if error.is_timeout() {
-        return "nothing in time".to_owned();
+        return silence(limit); // the client has the same limit as the breaker, and either may strike
     }
     if error.is_connect() {
         return "no connection".to_owned();
