@@ -10,3 +10,4 @@ pub mod block_in_async;
 pub mod no_jitter;
 pub mod retry_storm;
 pub mod paid_twice;
+pub mod fatal_accept;
