@@ -11,3 +11,4 @@ pub mod no_jitter;
 pub mod retry_storm;
 pub mod paid_twice;
 pub mod fatal_accept;
+pub mod ignored_half_close;
