@@ -12,3 +12,4 @@ pub mod retry_storm;
 pub mod paid_twice;
 pub mod fatal_accept;
 pub mod ignored_half_close;
+pub mod one_read_one_message;
