@@ -13,3 +13,4 @@ pub mod paid_twice;
 pub mod fatal_accept;
 pub mod ignored_half_close;
 pub mod one_read_one_message;
+pub mod endless_line;
