@@ -14,3 +14,4 @@ pub mod fatal_accept;
 pub mod ignored_half_close;
 pub mod one_read_one_message;
 pub mod endless_line;
+pub mod swallowed_panic;
