@@ -15,3 +15,4 @@ pub mod ignored_half_close;
 pub mod one_read_one_message;
 pub mod endless_line;
 pub mod swallowed_panic;
+pub mod detached_by_question_mark;
