@@ -16,3 +16,4 @@ pub mod one_read_one_message;
 pub mod endless_line;
 pub mod swallowed_panic;
 pub mod detached_by_question_mark;
+pub mod panic_taken_for_the_end;
