@@ -19,3 +19,4 @@ pub mod detached_by_question_mark;
 pub mod panic_taken_for_the_end;
 pub mod ctrl_c_only;
 pub mod accepted_and_dropped;
+pub mod try_send_dropped;
