@@ -257,7 +257,7 @@ fn find(catalog: &Catalog, words: &[String]) -> Result<bool> {
         let recipe = hit.recipe;
         print(format_args!(
             "{GOOD}{}{GOOD:#}  {}\n  {DIM}{}:{}{DIM:#}  {}\n",
-            recipe.name, recipe.title, recipe.source, hit.line_number, hit.line
+            recipe.name, recipe.title, hit.file, hit.line_number, hit.line
         ))?;
     }
     if hits.is_empty() {

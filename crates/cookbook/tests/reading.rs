@@ -176,6 +176,22 @@ fn search_finds_titles_prose_names_and_messages_best_first_with_the_line() {
 }
 
 #[test]
+fn search_finds_a_recipe_by_a_symptom_that_its_page_leads_from() {
+    let planted = Planted::sound();
+    planted.write(
+        "SYMPTOMS.md",
+        "# Symptoms\n\n| You see | Read |\n| --- | --- |\n\
+         | `nobody answered the door` at night | [greet](crates/demo/src/greet.rs) |\n",
+    );
+    let found = prints(&planted, &["search", "answered the DOOR"]);
+    assert!(
+        found.contains("SYMPTOMS.md:5  nobody answered the door at night"),
+        "{found}"
+    );
+    assert!(found.starts_with("greet  "), "{found}");
+}
+
+#[test]
 fn search_without_a_match_says_so_and_exits_1() {
     let planted = Planted::sound();
     for words in ["zzz", "!?", ""] {

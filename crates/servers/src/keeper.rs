@@ -99,7 +99,7 @@ impl Keeper {
         &self.folder
     }
 
-    /// The last lines that the server wrote.
+    /// The last lines that the server wrote since it was started last.
     pub(crate) fn log(&self) -> String {
         last_lines(&self.folder.join("log"))
     }

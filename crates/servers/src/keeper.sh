@@ -9,6 +9,7 @@ shift 2
 server=
 
 start() {
+    : >"$folder/log" # now, and not when the server comes to it: the log is read for failures
     "$@" </dev/null >>"$folder/log" 2>&1 &
     server=$!
 }

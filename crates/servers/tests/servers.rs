@@ -30,14 +30,18 @@ fn socket_folder(url: &str) -> PathBuf {
 
 /// The first byte of the answer to a client that starts a session: `R`, if it may.
 fn postgres_answers(folder: &Path) -> std::io::Result<u8> {
+    let mut answer = [0];
+    ask_postgres(folder, "postgres")?.read_exact(&mut answer)?;
+    Ok(answer[0])
+}
+
+fn ask_postgres(folder: &Path, user: &str) -> std::io::Result<UnixStream> {
     let mut stream = UnixStream::connect(folder.join(".s.PGSQL.5432"))?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    let body = format!("\0\x03\0\0user\0{user}\0database\0postgres\0\0");
     let length = u32::try_from(body.len() + 4).unwrap();
-    stream.write_all(&[&length.to_be_bytes()[..], body].concat())?;
-    let mut answer = [0];
-    stream.read_exact(&mut answer)?;
-    Ok(answer[0])
+    stream.write_all(&[&length.to_be_bytes()[..], body.as_bytes()].concat())?;
+    Ok(stream)
 }
 
 fn within_limit(mut holds: impl FnMut() -> bool) -> bool {
@@ -86,6 +90,12 @@ fn postgres_answers_stops_and_starts_again_with_its_data() {
     let postgres = Postgres::start().unwrap();
     let folder = socket_folder(postgres.url());
     assert_eq!(postgres_answers(&folder).unwrap(), b'R');
+    // Refused, which the server logs as FATAL. That does not make the next start a failed one.
+    let mut refusal = Vec::new();
+    let mut nobody = ask_postgres(&folder, "nobody").unwrap();
+    nobody.read_to_end(&mut refusal).unwrap();
+    let refusal = String::from_utf8_lossy(&refusal);
+    assert!(refusal.contains("FATAL"), "{refusal}");
     postgres.stop().unwrap();
     postgres_answers(&folder).unwrap_err();
     postgres.restart().unwrap();

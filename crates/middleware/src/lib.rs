@@ -1,0 +1,55 @@
+//! # Middleware: what stands before a service
+//!
+//! A tower service is asked whether it is ready, and then called. That is two steps, and most of what
+//! goes wrong with its layers goes wrong between them: a limit that does not see the first, a place
+//! that was taken in it and is never used, a queue that says yes for somebody who would say no.
+//!
+//! | Recipe | The job | What it does not do |
+//! | --- | --- | --- |
+//! | [`service`] | a service written by hand, whose readiness is reserved and taken along | limit how long a ready service is kept |
+//! | [`layer`] | a layer written by hand: each request's own deadline, an error of its own | end a wait in `poll_ready`; stop what the work spawned |
+//! | [`timeout_layer`] | an answer or an error by a given time, the wait for a place included | stop what the work spawned; limit what is read from the response later |
+//! | [`concurrency_limit_layer`] | so many requests at once, in all services together, and to see how many | limit who waits; get back the place of a service that is ready and kept |
+//! | [`rate_limit_layer`] | so many requests per second, at equal distances, from all clones together | keep rates above 1,000 a second without bursts; count beyond its process |
+//! | [`retry_layer`] | try again what may pass, at random times, as a share of the traffic | know what may be sent twice; end a try that is silent |
+//! | [`buffer_layer`] | let many use a service that cannot be cloned, with an owner for its task | limit what runs; survive a panic of the service |
+//! | [`load_shed_layer`] | refuse at once what the service is not ready for, and count it | see through a buffer, or a layer that is always ready |
+//! | [`stack`] | all of tower's layers in the order in which each does what it says, and typed errors | free the queue of who gave up; count beyond its process |
+//! | [`http_service`] | a server that answers overload with 503, delay with 504, a panic with 500, and stops | limit connections, or a body that is streamed |
+//!
+//! In all of them: call a clone that ends with its request, `service.clone().oneshot(request)`. A
+//! service that is kept between requests keeps what it was given, or takes what it once waited for.
+//!
+//! ## What the layers cost
+//!
+//! `cargo bench -p middleware --bench stack` prints this table: a call of a service that adds one,
+//! behind the layers of [`stack`], put on one at a time, on a rented virtual machine of 2026. The
+//! proportions will hold elsewhere, the figures may not.
+//!
+//! | Nanoseconds a call | one thread | two threads |
+//! | --- | ---: | ---: |
+//! | the bare service | 4 | 4 |
+//! | + limit of a try | 68 | 69 |
+//! | + rate limit | 111 | 113 |
+//! | + concurrency limit | 183 | 186 |
+//! | + buffer | 894 | 1530 |
+//! | + retry | 1060 | 1732 |
+//! | + time limit | 1288 | 2191 |
+//! | + load shed | 1289 | 2196 |
+//! | `stack`: + errors told apart, a clone a call | 1604 | 2402 |
+//!
+//! The buffer is half of it: each request goes through another task, and with two threads often
+//! through the other one. What needs no buffer is cheaper: see [`timeout_layer`] and
+//! [`concurrency_limit_layer`].
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod service;
+pub mod layer;
+pub mod timeout_layer;
+pub mod concurrency_limit_layer;
+pub mod rate_limit_layer;
+pub mod retry_layer;
+pub mod buffer_layer;
+pub mod load_shed_layer;
+pub mod stack;
+pub mod http_service;

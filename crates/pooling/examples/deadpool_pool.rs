@@ -1,0 +1,70 @@
+//! cargo run --example deadpool_pool
+//!
+//! Twenty tasks share three connections to a real PostgreSQL, which is started for this. Then the
+//! server is gone for a while, the pool is exhausted, and every other connection is killed.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use pooling::deadpool_pool::{Settings, get, pool};
+use servers::Postgres;
+use tokio::task::JoinSet;
+use tokio_postgres::NoTls;
+
+/// Asks in twenty tasks at once, and prints how many got an answer, and from how many connections.
+async fn crowd(pool: &Pool) -> Result<(), Box<dyn Error>> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..20 {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            let client = get(&pool).await.ok()?;
+            let query = "SELECT pg_backend_pid() AS pid FROM pg_sleep(0.01)";
+            let row = client.query_one(query, &[]).await.ok()?;
+            row.try_get("pid").ok()
+        });
+    }
+    let answers: Vec<i32> = tasks.join_all().await.into_iter().flatten().collect();
+    let pids: BTreeSet<_> = answers.iter().collect();
+    println!("{} answers by {} connections", answers.len(), pids.len());
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let server = Postgres::start()?;
+    let settings = Settings {
+        application_name: "example".to_owned(),
+        size: NonZeroU16::MIN.saturating_add(2),
+        wait: Duration::from_secs(1),
+        connect: Duration::from_secs(5),
+        create: Duration::from_secs(10),
+        recycle: Duration::from_secs(2),
+        lifetime: Duration::from_secs(1800),
+        statement: Duration::from_secs(5),
+    };
+    let pool = pool(server.url().parse()?, NoTls, &settings)?;
+    crowd(&pool).await?;
+
+    server.stop()?;
+    if let Err(error) = get(&pool).await {
+        println!("server stopped: {error}");
+    }
+    server.restart()?;
+    println!("server started");
+    crowd(&pool).await?;
+
+    let held = [get(&pool).await?, get(&pool).await?, get(&pool).await?];
+    if let Err(error) = get(&pool).await {
+        println!("all held: {error}");
+    }
+    drop(held);
+
+    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE application_name = 'example' AND pid <> pg_backend_pid()";
+    get(&pool).await?.batch_execute(kill).await?;
+    println!("all others killed");
+    crowd(&pool).await
+}
