@@ -20,3 +20,4 @@ pub mod panic_taken_for_the_end;
 pub mod ctrl_c_only;
 pub mod accepted_and_dropped;
 pub mod try_send_dropped;
+pub mod limit_outside_timeout;
