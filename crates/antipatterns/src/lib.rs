@@ -21,3 +21,4 @@ pub mod ctrl_c_only;
 pub mod accepted_and_dropped;
 pub mod try_send_dropped;
 pub mod limit_outside_timeout;
+pub mod lost_readiness;
