@@ -22,3 +22,4 @@ pub mod accepted_and_dropped;
 pub mod try_send_dropped;
 pub mod limit_outside_timeout;
 pub mod lost_readiness;
+pub mod endless_pool_wait;
