@@ -8,14 +8,14 @@
 //! - it stops well in the terminal, and after each deployment requests are lost, temporary files and
 //!   locks are left, and the last log lines are missing;
 //! - the exit code is 143, or the status `signal: 15 (SIGTERM)`;
-//! - `docker stop` takes ten seconds, and the exit code is 137: process 1 of a container gets no signal
-//!   that it does not listen for, until SIGKILL;
+//! - `docker stop` takes ten seconds, and the exit code is 137: process 1 of a container gets no
+//!   signal that it does not listen for, until SIGKILL;
 //! - pressed a second time, Ctrl-C no longer does anything.
 //!
 //! ## What it does to you
 //! - A SIGTERM ends it at once: nothing after the wait is run, and no destructor.
-//! - After the first Ctrl-C there is no other: tokio keeps the signal, and a second one does not end a
-//!   cleanup that hangs.
+//! - After the first Ctrl-C there is no other: tokio keeps the signal, and a second one does not end
+//!   a cleanup that hangs.
 //!
 //! ## Use instead
 //! - `signals`: SIGINT and SIGTERM both cancel a token, and the second one ends the process;

@@ -23,3 +23,4 @@ pub mod try_send_dropped;
 pub mod limit_outside_timeout;
 pub mod lost_readiness;
 pub mod endless_pool_wait;
+pub mod half_transaction;

@@ -14,8 +14,8 @@
 //! - Of ten records one fails and one panics: eight are saved, and `save_all` returns as if all were.
 //! - A balance that panics counts as 0: a total of 300 for accounts that hold 600.
 //!
-//! A bare `task.await;` is a warning of rustc, `unused_must_use`. For `let _ =` and `.ok();` there are
-//! `clippy::let_underscore_must_use` and `clippy::unused_result_ok`, off by default.
+//! A bare `task.await;` is a warning of rustc, `unused_must_use`. For `let _ =` and `.ok();` there
+//! are `clippy::let_underscore_must_use` and `clippy::unused_result_ok`, off by default.
 //!
 //! ## Use instead
 //! - `task_errors`, which makes one result of the two: failed, panicked with a message, or cancelled;
