@@ -6,8 +6,8 @@
 //!
 //! ## You have it when
 //! - each deployment costs some requests, although SIGTERM is heard and the log says `stopped`;
-//! - clients see `unexpected end of file` or `Connection reset by peer (os error 104)`, and try again
-//!   what had been done half way;
+//! - clients see `connection closed before message completed` (hyper's) or
+//!   `Connection reset by peer (os error 104)`, and repeat what had been done half way;
 //! - it goes well on a quiet system, and under load it does not.
 //!
 //! ## What it does to you

@@ -25,11 +25,11 @@ use std::error::Error;
 
 use futures_util::future::try_join_all;
 
-/// Uploads files, each in a task. As `Box<dyn Error>`, for the error of a task or of an upload.
+/// Uploads files, each in a task.
 ///
 /// # Errors
 ///
-/// The first one, in the order of the uploads.
+/// The first one in the order of the uploads, a task's or an upload's.
 pub async fn upload_all<T, E, F>(
     uploads: impl IntoIterator<Item = F>,
 ) -> Result<Vec<T>, Box<dyn Error + Send + Sync>>

@@ -13,7 +13,7 @@
 //! ## What it does to you
 //! - Over a concurrency limit or a buffer the first request panics.
 //! - Over load shedding the first request is refused, and so is every other, whatever the load.
-//! - The place that was reserved is taken by nobody, and kept from all others.
+//! - The place that was reserved is used by nobody, and kept from all others.
 //!
 //! ## Use instead
 //! - `service`: its `Prepare` is this middleware, and `take_ready` the line that is wrong here. It

@@ -15,7 +15,7 @@
 //!   second part, and so on, one behind for good.
 //! - Of an answer of 5,000 bytes there are 1,024, the size of the buffer.
 //! - Two messages that arrive together are one.
-//! - A peer that died says `""`, as if it were an answer.
+//! - The answer of a peer that dies at the question is `""`, and no error.
 //!
 //! `clippy::unused_io_amount` finds a `read` whose length is thrown away. Here it is used.
 //!

@@ -15,6 +15,8 @@
 //!   what is left are the oldest.
 //! - A store that panics at the first event loses all of the thousand, and `record` says nothing.
 //!
+//! `clippy::unused_result_ok`, off by default, finds the `.ok()`.
+//!
 //! ## Use instead
 //! - `load_shedding`: the newest may stay instead, each loss is counted and given to a callback, and
 //!   a queue that nobody reads is an error;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use antipatterns::limit_outside_timeout::{limit_outside, timeout_outside};
 use futures_util::future::join_all;
 use middleware::stack::{Settings, stack};
+use middleware::timeout_layer::TimeLimitLayer;
 use tokio::time::{Instant, sleep};
+use tower::limit::ConcurrencyLimit;
 use tower::retry::Policy;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 const MS: Duration = Duration::from_millis(1);
 const LIMIT: Duration = Duration::from_millis(100);
@@ -98,5 +100,10 @@ async fn mended_each_of_the_ten_has_its_answer_within_the_limit() {
         let told = ten(service, takes).await;
         let told: Vec<_> = told.iter().map(|(told, at)| (told.as_str(), *at)).collect();
         assert_eq!(told, expected);
+
+        let limit = ConcurrencyLimit::new(service_fn(work), 1);
+        let told = ten(TimeLimitLayer::new(LIMIT).layer(limit), takes).await;
+        let at: Vec<_> = told.iter().map(|(_, at)| *at).collect();
+        assert_eq!(at, expected.iter().map(|(_, at)| *at).collect::<Vec<_>>());
     }
 }

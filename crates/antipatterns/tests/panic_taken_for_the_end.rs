@@ -2,6 +2,8 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use antipatterns::panic_taken_for_the_end::import;
 use futures_util::stream;
@@ -28,6 +30,17 @@ async fn harm_with_four_parsers_one_row_in_the_middle_is_missing() {
     let mut rows = committed(4).await;
     rows.sort_unstable();
     assert_eq!(rows, (1..=41).chain(43..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn harm_the_stage_before_the_panic_ends_as_quietly() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let lines = (1..=1000).inspect(move |_| {
+        count.fetch_add(1, Relaxed);
+    });
+    import(lines, 1, parse, |rows| assert_eq!(rows.len(), 41)).await;
+    assert!(read.load(Relaxed) < 100, "of a thousand: {read:?}");
 }
 
 #[tokio::test]
