@@ -7,3 +7,20 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod block_in_async;
+pub mod no_jitter;
+pub mod retry_storm;
+pub mod paid_twice;
+pub mod fatal_accept;
+pub mod ignored_half_close;
+pub mod one_read_one_message;
+pub mod endless_line;
+pub mod swallowed_panic;
+pub mod detached_by_question_mark;
+pub mod panic_taken_for_the_end;
+pub mod ctrl_c_only;
+pub mod accepted_and_dropped;
+pub mod try_send_dropped;
+pub mod limit_outside_timeout;
+pub mod lost_readiness;
+pub mod endless_pool_wait;
+pub mod half_transaction;

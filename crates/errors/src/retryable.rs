@@ -19,11 +19,11 @@
 //!
 //! ## Watch out
 //! - A call that timed out, or whose connection broke, may have been carried out. Made again, a
-//!   payment is paid twice. Give the request a key by which the other side knows it again; then it is
-//!   idempotent.
+//!   payment is paid twice, as shown in `paid_twice`. Give the request a key by which the other side
+//!   knows it again; then it is idempotent.
 //! - An error in `io::Error::other` loses its kind. Keep it as a variant of its own, and delegate.
-//! - A retry around a retry multiplies: three tries of three tries are nine calls. Retry in one place,
-//!   and answer [`Retry::Never`] above it.
+//! - A retry around a retry multiplies: three tries of three tries are nine calls (`retry_storm`).
+//!   Retry in one place, and answer [`Retry::Never`] above it.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

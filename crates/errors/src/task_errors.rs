@@ -21,7 +21,7 @@
 //!
 //! ## Watch out
 //! - `handle.await?` opens the outer result only. Where the inner one is then dropped, by `let _ =`,
-//!   `drop` or `.ok()`, the task's error is gone without a warning.
+//!   `drop` or `.ok()`, the task's error is gone without a warning, as shown in `swallowed_panic`.
 //! - `handle.await.unwrap()` makes a panic of a cancellation: a runtime that shuts down cancels its
 //!   tasks, and whoever waits for one then panics as well.
 //! - The payload of a panic is a `&str` or a `String` if it comes from `panic!`. From

@@ -24,6 +24,8 @@
 //! ## Watch out
 //! - With tokio-util's own `LinesCodec`, a bad line is an `Err` of the stream, and a `None` follows
 //!   it: the loop ends, and the good lines behind it are not read. `LinesCodec::new` has no limit.
+//! - Nor has tokio's `lines`: a line without an end takes all memory, as shown in `endless_line`. And
+//!   one `read` is no line: `one_read_one_message`.
 //! - A peer killed in the middle of `delete 123` leaves `delete 12`. That is
 //!   [`LineError::Unterminated`] and no line; take it for one where a file may lack its last newline.
 //! - A peer that falls silent keeps `next` waiting. `timeout(limit, lines.next())` bounds each line

@@ -20,6 +20,8 @@
 //! ```
 //!
 //! ## Watch out
+//! - Two `copy`s in a `select!` lose the answer to a client that half-closes, and in a `try_join!` they
+//!   never end: shown in `ignored_half_close`.
 //! - Bare `copy_bidirectional` waits for ever for peers that say nothing, and its error has no
 //!   counts. `timeout` around it cuts busy connections with the silent ones.
 //! - One byte before each limit keeps a relay alive. For a bound on the whole, cancel `stop`.

@@ -20,6 +20,8 @@
 //! ```
 //!
 //! ## Watch out
+//! - To take one `read` for an answer cuts it, and puts its rest before the next: shown in
+//!   `one_read_one_message`.
 //! - An error after the request was sent does not say whether the peer carried it out. Repeat at once
 //!   only after [`RequestError::Closed`]; otherwise only what may be done twice.
 //! - With a bare stream, a `timeout` around a request leaves the answer on its way, and the next

@@ -30,7 +30,8 @@
 //! - Clients above [`Limits::connections`] see an open connection on which nobody answers: they wait
 //!   in the kernel's queue. A stop resets those that are still there.
 //! - Each connection is a file descriptor. Set the process's limit (`ulimit -n`) above
-//!   `connections` and what the handlers open: clients behind a failing accept wait, too.
+//!   `connections` and what the handlers open: clients behind a failing accept wait, too. What it does
+//!   to a loop that ends at an error is shown in `fatal_accept`.
 //! - A handler that returns with bytes unread makes the kernel reset the connection, and what the
 //!   client has not received by then is lost. Read to the end, or `shutdown` and then read to the end.
 //! - A handler's write is done when the kernel has the bytes. Only an answer shows that they arrived.

@@ -24,7 +24,7 @@
 //!
 //! ## Watch out
 //! - In `call`, `self.inner.clone().call(…)` calls a clone that was never ready: tower's limits, its
-//!   buffer and its mock panic. Use [`take_ready`].
+//!   buffer and its mock panic, as shown in `lost_readiness`. Use [`take_ready`].
 //! - To wait in the future until that clone is ready is no remedy: the place that `poll_ready` took
 //!   stays with the value in `self`, and if it was the last one, the wait has no end.
 //! - A service that is ready and not called keeps its place from all others, as [`Prepare`] does

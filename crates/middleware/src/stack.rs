@@ -35,7 +35,7 @@
 //!
 //! ## Watch out
 //! - `timeout` right outside of `concurrency_limit` does not include the wait for a place: ten callers
-//!   of 80 ms, one at a time, wait up to 800 ms within a limit of 100.
+//!   of 80 ms, one at a time, wait up to 800 ms within a limit of 100: `limit_outside_timeout`.
 //! - The worker takes requests out of the queue when it has its turn. A burst of more than
 //!   [`Settings::queue`] is refused in part, though all places are free.
 //! - A request whose caller gave up keeps its place in the queue until its turn.

@@ -19,6 +19,8 @@
 //! ```
 //!
 //! ## Watch out
+//! - tower's own, outside of a concurrency limit or inside, leaves out the wait for a place: shown in
+//!   `limit_outside_timeout`.
 //! - The error is a box, as the service's own errors are: ask [`is_elapsed`]. It is tower's `Elapsed`;
 //!   to look for tokio's of the same name finds nothing. Of two limits, one in the other, it does not
 //!   tell which struck.

@@ -35,6 +35,7 @@
 //! - `statement` is kept by the server. Only a limit of your own ends the wait for a server that has
 //!   gone silent: `timeout` around the query, or `find_one` of `typed_errors`.
 //! - A task that holds a connection and asks for a second one waits for itself once the pool is empty.
+//!   What that and a missing limit do together is shown in `endless_pool_wait`.
 //! - `row.get` panics on NULL, on another type and on a column that is not there. Use `try_get`.
 //! - The pool does not shrink by itself: it keeps the connections of its busiest minute.
 

@@ -23,7 +23,7 @@
 //! ## Watch out
 //! - `batch_execute("BEGIN")` has no guard. Dropped before its `COMMIT`, it leaves the next user of the
 //!   connection in the transaction: what that one writes is lost, or refused because "current
-//!   transaction is aborted".
+//!   transaction is aborted", or its own `COMMIT` commits the half: shown in `half_transaction`.
 //! - `COMMIT` after a failed statement rolls back **and is no error**: `Transaction::commit` returns
 //!   `Ok` if the statement's error was swallowed. Here that is an error. To go on after a statement
 //!   that may fail, make it in a savepoint: `transaction.transaction().await?`.

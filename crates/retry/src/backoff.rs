@@ -25,12 +25,13 @@
 //!
 //! ## Watch out
 //! - Equal waits, or exponential ones without chance, keep a thousand clients in step: all of them
-//!   arrive in the same instant, each time.
+//!   arrive in the same instant, each time, as shown in `no_jitter`.
 //! - `base * 2_u32.pow(attempt)` overflows at the 33rd try: it panics, or waits for nothing.
 //! - A server's own hint (`Retry-After`) is the same for all. Chance is added to it here, not
 //!   replaced by it.
 //! - A generator seeded alike everywhere gives the same waits everywhere. Seed only in tests.
-//! - An operation that may have been done must be idempotent to be tried again: see `retryable`.
+//! - An operation that may have been done must be idempotent to be tried again: see `retryable`, and
+//!   `paid_twice` for what happens otherwise.
 //! - Nothing here is an `AsyncFnMut`, since its futures cannot be spawned. An async closure that owns
 //!   what it uses does not fit then: borrow, `let client = &client; async |_| client.get().await`.
 //! - A timeout around one try is yours to set; [`Policy::total`] ends the try under way as well, but

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! ## Watch out
-//! - `ExponentialBuilder::default()` has no jitter: a thousand clients march in step.
+//! - `ExponentialBuilder::default()` has no jitter: a thousand clients march in step (`no_jitter`).
 //! - `with_max_times(3)` is three retries, so four calls.
 //! - `with_max_delay` is the limit before jitter, which adds up to as much again: no wait is above
 //!   twice that.

@@ -19,6 +19,7 @@
 //! ```
 //!
 //! ## Watch out
+//! - Without a budget, retries in three layers keep a server down for good: shown in `retry_storm`.
 //! - One budget for each destination, shared by all who call it. One for each request limits nothing.
 //! - Count a request once, not each of its tries, or retries pay for further retries.
 //! - Shares multiply: three services, one behind the other, each with a tenth, send a third more to

@@ -29,8 +29,8 @@
 //!   request opens a connection for each, since the pool belongs to the client.
 //! - `send` returns when the headers are there. A connection that breaks in the body is an error of
 //!   `bytes`, after a retry around `send` alone has taken the request for done.
-//! - A POST that timed out may have been done. It is tried again here only if nothing can have been
-//!   done, or if it has an `Idempotency-Key`, which the server must know.
+//! - A POST that timed out may have been done (`paid_twice`). It is tried again here only if nothing
+//!   can have been done, or if it has an `Idempotency-Key`, which the server must know.
 //! - `Retry-After` may be a date, and the clocks may differ: it is read against the answer's `Date`.
 //! - All clients get the same `Retry-After`. Without a random part on top they return together.
 

@@ -22,6 +22,8 @@
 //! ```
 //!
 //! ## Watch out
+//! - Tasks that were spawned and that nobody waits for are dropped when `main` returns, at the await
+//!   where they stand: shown in `accepted_and_dropped`.
 //! - `TaskTracker::wait` tells that all tasks ended, not how: one that panicked looks like a clean
 //!   end. `JoinSet::shutdown` has no limit: one task that never awaits and it does not return.
 //! - What the accept loop awaits is dropped at the stop. Accept, and nothing else: a handshake that

@@ -21,6 +21,7 @@
 //! ```
 //!
 //! ## Watch out
+//! - `tokio::signal::ctrl_c()` alone does not hear the SIGTERM of a rollout: shown in `ctrl_c_only`.
 //! - Install it first in `main`. A signal that comes before ends the process at once.
 //! - The second signal runs no destructors: temporary files stay, child processes too.
 //! - It takes two that were heard. The system keeps at most one of a kind waiting, so the same signal

@@ -23,7 +23,8 @@
 //!
 //! ## Watch out
 //! - `try_join_all` over `JoinHandle`s stops at the first panic, but not at the first `Err`, which is
-//!   an `Ok(Err(…))` to it. What it leaves behind runs on: a dropped handle detaches its task.
+//!   an `Ok(Err(…))` to it. What it leaves behind runs on: a dropped handle detaches its task. Shown in
+//!   `detached_by_question_mark`.
 //! - `JoinSet::abort_all` and the set's drop only ask. Their tasks, and the files and locks they hold,
 //!   are there until each has had another turn: await the set, as this recipe does.
 //! - `JoinSet::shutdown` does await, and throws away every value and panic that nobody had read.

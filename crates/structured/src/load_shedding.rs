@@ -22,7 +22,8 @@
 //! ```
 //!
 //! ## Watch out
-//! - `sender.try_send(item).ok()` sheds load as well, and nobody will ever know how much.
+//! - `sender.try_send(item).ok()` sheds load as well, and nobody will ever know how much: shown in
+//!   `try_send_dropped`.
 //! - Producers that wait are a queue too. A thousand tasks that wait to push one item each hold a
 //!   thousand items, whatever the capacity: where callers are many, refuse.
 //! - A long queue makes all items late: the last of 100 that take 100 ms each is 10 s old when its

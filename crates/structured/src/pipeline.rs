@@ -23,7 +23,7 @@
 //!
 //! ## Watch out
 //! - With bare channels, a stage that panics drops its ends like one that is done: the stages after
-//!   it finish, and what came through so far is taken for everything.
+//!   it finish, and what came through so far is taken for everything: `panic_taken_for_the_end`.
 //! - A failure drops what is on its way, also items that an earlier stage has already acted on. To
 //!   stop and lose none, end the source: `source.take_until(token.cancelled_owned())`.
 //! - In a stage that works on several items at once they overtake each other. Number them.
