@@ -66,6 +66,7 @@ fn check(root: &Path) -> Vec<Fault> {
         fences,
         twins,
         site,
+        further_reading,
     ];
     rules.iter().flat_map(|rule| rule(&catalog)).collect()
 }
@@ -667,6 +668,45 @@ fn site(catalog: &Catalog) -> Vec<Fault> {
     vec![fault(FILE, what, "write it as the README's shelf has it")]
 }
 
+/// A section's page ends with where its reader goes on.
+fn further_reading(catalog: &Catalog) -> Vec<Fault> {
+    const MEND: &str = "end the page with `## Go on with` and a line for each of two to five pages: `- [Its title](https://its.address): what one finds there`";
+    let mut faults = Vec::new();
+    for section in &catalog.sections {
+        let lib = format!("crates/{}/src/lib.rs", section.name);
+        let page = doc_blocks(&catalog.read(&lib).unwrap());
+        let page = page.first().map_or("", String::as_str);
+        let headings = Parser::new(page).into_offset_iter();
+        let headings = headings.filter_map(|(event, range)| {
+            matches!(event, Event::Start(Tag::Heading { .. })).then_some(range)
+        });
+        let last = headings.last().unwrap_or_default();
+        let heading = page[last.clone()].trim();
+        if heading != "## Go on with" {
+            faults.push(fault(
+                &lib,
+                format!("its last heading is `{heading}`"),
+                MEND,
+            ));
+            continue;
+        }
+        let part = &page[last.end..];
+        let entries: Vec<_> = part.lines().filter(|line| line.starts_with("- ")).collect();
+        if entries.len() < 2 {
+            let what = format!("leads to {} pages", entries.len());
+            faults.push(fault(&lib, what, MEND));
+        }
+        // What has a space in its address is no link to Markdown, unless it is in angle brackets.
+        let unlinked = entries.iter().filter(|entry| links(entry).is_empty());
+        let unlinked = unlinked.map(|entry| format!("`{entry}` is no link"));
+        let odd = links(part).into_iter();
+        let odd = odd.filter(|link| !link.starts_with("https://") || link.contains(' '));
+        let odd = odd.map(|link| format!("links to `{link}`"));
+        faults.extend(unlinked.chain(odd).map(|what| fault(&lib, what, MEND)));
+    }
+    faults
+}
+
 // ---------------------------------------------------------------------------- what the rules use
 
 fn is_public(visibility: &syn::Visibility) -> bool {
@@ -1165,6 +1205,54 @@ fn a_front_page_without_a_section_is_found() {
     assert!(check(planted.root()).is_empty());
     planted.write(front, row.repeat(2));
     found(&planted, front, "is not the README's, in its order");
+}
+
+#[test]
+fn a_page_that_leads_nowhere_is_found() {
+    let page = "crates/demo/src/lib.rs";
+    for (old, new, what) in [
+        (
+            "## Go on with",
+            "## See also",
+            "its last heading is `## See also`",
+        ),
+        (
+            "#![warn",
+            "//! ## Afterwards\n#![warn",
+            "its last heading is `## Afterwards`",
+        ),
+        (
+            "//! - [Rust](https://www.rust-lang.org/): the language.\n",
+            "",
+            "leads to 1 pages",
+        ),
+        (
+            "https://www",
+            "http://www",
+            "links to `http://www.rust-lang.org/`",
+        ),
+        ("https://www.rust-lang.org/", "../std", "links to `../std`"),
+        (
+            "https://www.rust-lang.org/",
+            "https://www.rust-lang.org/a b",
+            "`- [Rust](https://www.rust-lang.org/a b): the language.` is no link",
+        ),
+        (
+            "(https://www.rust-lang.org/)",
+            "(<https://www.rust-lang.org/a b>)",
+            "links to `https://www.rust-lang.org/a b`",
+        ),
+        ("[Rust](https://www.rust-lang.org/)", "Rust", "is no link"),
+    ] {
+        let planted = Planted::sound();
+        planted.edit(page, old, new);
+        found(&planted, page, what);
+    }
+    let planted = Planted::sound();
+    planted.write(page, "//! # A section\n");
+    let faults = check(planted.root());
+    let what = "its last heading is `# A section`";
+    assert!(faults.iter().any(|fault| fault.what == what), "{faults:?}");
 }
 
 #[test]

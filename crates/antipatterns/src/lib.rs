@@ -4,6 +4,16 @@
 //! the harm in numbers, so that a claim here is what tokio does and not what somebody once heard; the
 //! example runs the harmful form beside the recipe that mends it. Nothing here is for copying:
 //! `cargo cookbook copy` refuses, and names the recipe to copy instead.
+//!
+//! ## Go on with
+//! - [CPU-bound tasks and blocking code](https://docs.rs/tokio/latest/tokio/index.html#cpu-bound-tasks-and-blocking-code):
+//!   what tokio asks of code on its threads, and where to put the rest.
+//! - [Async: What is blocking?](https://ryhl.io/blog/async-what-is-blocking/): the harm in small
+//!   programs, and a table of where blocking code may go.
+//! - [Status quo stories](https://rust-lang.github.io/wg-async/vision/submitted_stories/status_quo.html):
+//!   stories after real ones, of async Rust that compiled and then went wrong.
+//! - [tokio-console](https://github.com/tokio-rs/console): a `top` for tasks: see in a running
+//!   program which of them never yields.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod block_in_async;

@@ -27,6 +27,14 @@
 //!
 //! Unbounded channels are not among them: nothing holds a fast producer back, and the first sign of
 //! trouble is the end of the memory.
+//!
+//! ## Go on with
+//! - [`tokio::sync`](https://docs.rs/tokio/latest/tokio/sync/index.html): the four channels, with
+//!   an example of each use they were made for.
+//! - [Channels](https://tokio.rs/tokio/tutorial/channels): one connection shared by many tasks
+//!   through `mpsc` and `oneshot`, step by step.
+//! - [Actors with Tokio](https://ryhl.io/blog/actors-with-tokio/): a task and its handle, their
+//!   variations, and the cycles of channels that deadlock.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod work_queue;

@@ -15,6 +15,18 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`thiserror`](https://docs.rs/thiserror/latest/thiserror/index.html): every attribute of the
+//!   derive, for errors that programs read.
+//! - [`anyhow`](https://docs.rs/anyhow/latest/anyhow/index.html): context, chains and downcasts,
+//!   for errors that people read.
+//! - [`tokio::task::JoinError`](https://docs.rs/tokio/latest/tokio/task/struct.JoinError.html): how
+//!   to tell a panic from a cancellation, and to pass the panic on.
+//! - [`std::error`](https://doc.rust-lang.org/std/error/index.html): what `Result` is for and what
+//!   a panic is for, and how to word the message of an `expect`.
+//! - [Modular Errors in Rust](https://sabrinajewson.org/blog/errors): a case against one error type
+//!   for a whole library, and what to write instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod context;

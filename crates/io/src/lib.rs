@@ -42,6 +42,17 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`tokio::io`](https://docs.rs/tokio/latest/tokio/io/index.html): the traits behind every read
+//!   and write, and the helpers on top of them.
+//! - [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec/index.html): decoders
+//!   and encoders, and how to write one for a protocol of one's own.
+//! - [I/O](https://tokio.rs/tokio/tutorial/io): an echo server, and what splitting a socket means.
+//! - [Framing](https://tokio.rs/tokio/tutorial/framing): from bytes to frames with a buffer, by
+//!   hand.
+//! - [Ensuring data reaches disk](https://lwn.net/Articles/457667/): the caches between a write and
+//!   the disk, and which call empties which.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod tcp_server;

@@ -41,6 +41,18 @@
 //! The buffer is half of it: each request goes through another task, and with two threads often
 //! through the other one. What needs no buffer is cheaper: see [`timeout_layer`] and
 //! [`concurrency_limit_layer`].
+//!
+//! ## Go on with
+//! - [`tower`](https://docs.rs/tower/latest/tower/index.html): the traits, and each ready-made
+//!   layer in its module.
+//! - [Inventing the Service trait](https://tokio.rs/blog/2021-05-14-inventing-the-service-trait):
+//!   the trait derived from a plain handler, one need after the other.
+//! - [Building a middleware from scratch](https://github.com/tower-rs/tower/blob/master/guides/building-a-middleware-from-scratch.md):
+//!   tower's own `Timeout`, written again with every step explained.
+//! - [`axum::middleware`](https://docs.rs/axum/latest/axum/middleware/index.html): the order of
+//!   layers around a router, their errors, and what becomes of readiness there.
+//! - [`tower_http`](https://docs.rs/tower-http/latest/tower_http/index.html): ready-made layers
+//!   that know HTTP.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod service;

@@ -52,6 +52,17 @@
 //!
 //! A panic gives the connection back where it unwinds. With `panic = "abort"` in the profile, the
 //! process ends.
+//!
+//! ## Go on with
+//! - [`deadpool::managed`](https://docs.rs/deadpool/latest/deadpool/managed/index.html): the pool,
+//!   its manager, its hooks and its three timeouts.
+//! - [`bb8`](https://docs.rs/bb8/latest/bb8/index.html): the pool and every setting of its builder.
+//! - [`tokio_postgres`](https://docs.rs/tokio-postgres/latest/tokio_postgres/index.html): the
+//!   client, and pipelining: how tasks share one connection without a pool.
+//! - [How Connections Are Established](https://www.postgresql.org/docs/current/connect-estab.html):
+//!   why each connection is a process of the server.
+//! - [About Pool Sizing](https://github.com/brettwooldridge/HikariCP/wiki/About-Pool-Sizing): why a
+//!   small pool is faster than a large one, with a formula to begin with.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod deadpool_pool;

@@ -19,6 +19,18 @@
 //! A server that answers one request in two is helped by `backoff`; one that answers none is only
 //! hurt, and there the budget and the breaker come in. They go together: the breaker around the
 //! call, the retries around the breaker, and a call that it refuses is not tried again.
+//!
+//! ## Go on with
+//! - [`backon`](https://docs.rs/backon/latest/backon/index.html): its backoffs, its sleepers and
+//!   its conditions, with examples.
+//! - [`tower::retry::budget`](https://docs.rs/tower/latest/tower/retry/budget/index.html): why a
+//!   budget, and not a number of tries.
+//! - [Exponential Backoff And Jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/):
+//!   ways to draw the random wait, compared in a simulation.
+//! - [Fixing retries with token buckets and circuit breakers](https://brooker.co.za/blog/2022/02/28/retries.html):
+//!   budget and breaker against each other: what clients get, what servers bear.
+//! - [Addressing Cascading Failures](https://sre.google/sre-book/addressing-cascading-failures/):
+//!   how one overloaded server takes down the rest, and the part that retries have in it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backoff;

@@ -13,6 +13,16 @@
 //!
 //! The times are `cargo bench -p runtime`, on a rented virtual machine with two cores: read them as
 //! orders of magnitude.
+//!
+//! ## Go on with
+//! - [`tokio::runtime`](https://docs.rs/tokio/latest/tokio/runtime/index.html): both schedulers,
+//!   how each chooses the next task today, and what of it is promised.
+//! - [Bridging with sync code](https://tokio.rs/tokio/topics/bridging): three ways into async code
+//!   from a program that is not async, on the example of a Redis client.
+//! - [Async: What is blocking?](https://ryhl.io/blog/async-what-is-blocking/): how long is too long
+//!   between two awaits, and which threads are for what takes longer.
+//! - [Making the Tokio scheduler 10x faster](https://tokio.rs/blog/2019-10-scheduler): how the
+//!   scheduler with several threads is built, and why so.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod multi_thread;

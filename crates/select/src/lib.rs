@@ -75,6 +75,18 @@
 //! and did not take goes to the next. Dropped again and again while others wait, it may never have its
 //! turn; a future that is pinned outside of the loop and polled by `&mut` keeps its place.
 //! *Runs on*: dropping the future does not stop the work.
+//!
+//! ## Go on with
+//! - [`tokio::select!`](https://docs.rs/tokio/latest/tokio/macro.select.html): the rules of the
+//!   macro, and which calls tokio itself promises to be safe in it.
+//! - [Select](https://tokio.rs/tokio/tutorial/select): the macro from its syntax to loops that
+//!   resume an operation.
+//! - [Async cancellation: a case study of pub-sub in mini-redis](https://smallcultfollowing.com/babysteps/blog/2022/06/13/async-cancellation-a-case-study-of-pub-sub-in-mini-redis/):
+//!   one loop around `select!`, all that it gets right, and how easily it would not.
+//! - [Cancelling async Rust](https://sunshowers.io/posts/cancelling-async-rust/): how dropped
+//!   futures break what a whole program relies on, and ways out.
+//! - [RFD 609: Futurelock](https://rfd.shared.oxide.computer/rfd/0609): a deadlock of another kind:
+//!   a future that holds a lock is neither dropped nor polled.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod event_loop;

@@ -15,6 +15,16 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [Graceful Shutdown](https://tokio.rs/tokio/topics/shutdown): its three parts in Tokio: learn
+//!   that it is time, tell all tasks, wait for them.
+//! - [`tokio::signal`](https://docs.rs/tokio/latest/tokio/signal/index.html): signals as futures,
+//!   on Unix and on Windows.
+//! - [`tokio_util::sync`](https://docs.rs/tokio-util/latest/tokio_util/sync/index.html):
+//!   `CancellationToken`, its children and its guards.
+//! - [Termination of Pods](https://kubernetes.io/docs/concepts/workloads/pods/pod-termination/):
+//!   what Kubernetes does between SIGTERM and SIGKILL, and how long it waits.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod graceful_shutdown;

@@ -57,6 +57,16 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`futures_util::stream`](https://docs.rs/futures-util/latest/futures_util/stream/index.html):
+//!   the trait's combinators: `buffered`, `FuturesUnordered`, `SelectAll` and many more.
+//! - [`tokio_stream`](https://docs.rs/tokio-stream/latest/tokio_stream/index.html): `StreamMap`,
+//!   and wrappers that make streams of tokio's channels and timers.
+//! - [Streams](https://tokio.rs/tokio/tutorial/streams): how one is read, adapted and implemented,
+//!   step by step.
+//! - [Barbara battles buffered streams](https://rust-lang.github.io/wg-async/vision/submitted_stories/status_quo/barbara_battles_buffered_streams.html):
+//!   a story after a real bug: connections time out while the body of a loop awaits.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod from_channel;

@@ -36,6 +36,16 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`tokio::task::JoinSet`](https://docs.rs/tokio/latest/tokio/task/struct.JoinSet.html): the
+//!   owner of tasks that most of these recipes build upon.
+//! - [Structured Concurrency](https://rust-lang.github.io/async-book/part-reference/structured.html):
+//!   the Async Book's chapter: the principles, and how far async Rust follows them.
+//! - [Notes on structured concurrency, or: Go statement considered harmful](https://vorpus.org/blog/notes-on-structured-concurrency-or-go-statement-considered-harmful/):
+//!   the essay that made the case: a spawn without an owner is what `goto` was.
+//! - [Handling Overload](https://sre.google/sre-book/handling-overload/): how a server refuses
+//!   work, whose work first, and when its clients may try again.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod batch;

@@ -37,6 +37,16 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`tokio::sync::Mutex`](https://docs.rs/tokio/latest/tokio/sync/struct.Mutex.html): which kind
+//!   of mutex tokio itself advises, and when.
+//! - [`tokio::sync::Semaphore`](https://docs.rs/tokio/latest/tokio/sync/struct.Semaphore.html):
+//!   permits at work: files, requests, tests, a token bucket.
+//! - [`arc_swap::docs`](https://docs.rs/arc-swap/latest/arc_swap/docs/index.html): patterns, limits
+//!   and costs of a swapped `Arc`.
+//! - [Shared state](https://tokio.rs/tokio/tutorial/shared-state): a lock around a map in a server,
+//!   and what to do where an await comes between.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod short_lock;

@@ -45,6 +45,16 @@
 //! let task = tokio::spawn(async move { hits.set(1) });
 //! # }
 //! ```
+//!
+//! ## Go on with
+//! - [`tokio::task`](https://docs.rs/tokio/latest/tokio/task/index.html): what a task is, how it
+//!   ends, and how it makes room for others.
+//! - [`tokio_util::task`](https://docs.rs/tokio-util/latest/tokio_util/task/index.html): what owns
+//!   tasks beside a `JoinSet`: a tracker, a map by key, a handle that aborts.
+//! - [Spawning](https://tokio.rs/tokio/tutorial/spawning): why the compiler asks for `'static` and
+//!   `Send`, from a first server on.
+//! - [Reducing tail latencies with automatic cooperative task yielding](https://tokio.rs/blog/2020-04-preemption):
+//!   why a task that is always ready must yield, and how tokio makes it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod spawn_batch;

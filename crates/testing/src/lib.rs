@@ -81,6 +81,18 @@
 //! socket on one machine delivers both messages in one piece. And [`explore_interleavings`] goes through
 //! all of 23 orders of a writer and the reader, and all are right: nothing is dropped, since there is no
 //! clock that could run out. With the timer modelled as a third task it is found.
+//!
+//! ## Go on with
+//! - [Unit Testing](https://tokio.rs/tokio/topics/testing): a paused clock and a scripted
+//!   connection, in Tokio's own words.
+//! - [`tokio_test`](https://docs.rs/tokio-test/latest/tokio_test/index.html): scripted streams,
+//!   polling by hand, and assertions on what a poll returned.
+//! - [`shuttle`](https://docs.rs/shuttle/latest/shuttle/index.html): random orders of threads and
+//!   tasks, and how to replay the one that failed.
+//! - [`loom`](https://docs.rs/loom/latest/loom/index.html): every order of a small test, and much
+//!   of what weak memory does.
+//! - [`turmoil`](https://docs.rs/turmoil/latest/turmoil/index.html): hosts, links and crashes in
+//!   one thread, and how to control them.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod test_flavors;

@@ -17,6 +17,14 @@
 //!
 //! A panic is caught where it unwinds. With `panic = "abort"` in the profile none is: the process
 //! ends.
+//!
+//! ## Go on with
+//! - [`tokio::time`](https://docs.rs/tokio/latest/tokio/time/index.html): `Sleep`, `Interval` and
+//!   `Timeout`, and the clock that a test can pause.
+//! - [`tokio_util::time`](https://docs.rs/tokio-util/latest/tokio_util/time/index.html):
+//!   `DelayQueue`, for many alarms in one place.
+//! - [Deadlines](https://grpc.io/docs/guides/deadlines/): a deadline beside a timeout, and how a
+//!   server passes on what is left of it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod deadline;

@@ -59,6 +59,16 @@
 //! ```compile_fail,E0038
 //! fn behind_dyn(_: &dyn AsyncFn() -> u8) {}
 //! ```
+//!
+//! ## Go on with
+//! - [Announcing `async fn` and return-position `impl Trait` in traits](https://blog.rust-lang.org/2023/12/21/async-fn-rpit-in-traits/):
+//!   what became stable, what is missing, and when not to use it in public traits.
+//! - [Async in depth](https://tokio.rs/tokio/tutorial/async): futures, wakers and a small executor,
+//!   all by hand.
+//! - [Pinning](https://rust-lang.github.io/async-book/part-reference/pinning.html): the Async
+//!   Book's chapter, from a summary down to projections.
+//! - [`std::pin`](https://doc.rust-lang.org/std/pin/index.html): the contract itself: what a pinned
+//!   value is promised, and by whom.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod store;

@@ -146,8 +146,15 @@ const README: &str = "# A cookbook\n\n- [Greeting](crates/demo/src/greet.rs)\n";
 const JOINED: &str =
     "//! cargo run --example joined\n\nfn main() {\n    println!(\"hello, all\");\n}\n";
 
-const SECTION: &str =
-    "//! # A section\n#![warn(clippy::print_stdout, clippy::print_stderr)]\n\npub mod greet;\n";
+const SECTION: &str = "//! # A section
+//!
+//! ## Go on with
+//! - [Rust](https://www.rust-lang.org/): the language.
+//! - [Cargo](https://doc.rust-lang.org/cargo/): its package manager.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod greet;
+";
 
 const RECIPE: &str = r#"//! # Greeting: say hello
 //!
