@@ -8,3 +8,4 @@
 
 pub mod block_in_async;
 pub mod guard_across_await;
+pub mod nested_block_on;
