@@ -28,7 +28,8 @@
 //!   end, the last error is never seen.
 //! - `flush` gives the bytes to the system, `shutdown` also ends the stream; neither makes them
 //!   survive a power cut, `sync_all` does.
-//! - A `Drop` that blocks until an async close is done panics on a worker thread, or stops it.
+//! - A `Drop` that blocks until an async close is done panics on a worker thread, or stops it; one
+//!   that spawns the close loses it at the end of `main`: both shown in `cleanup_in_drop`.
 //! - `std::mem::forget` and a process that exits run no `Drop`: then nothing is told.
 
 use std::io;
