@@ -10,3 +10,4 @@ pub mod block_in_async;
 pub mod guard_across_await;
 pub mod nested_block_on;
 pub mod cleanup_in_drop;
+pub mod unowned_task;
