@@ -11,3 +11,4 @@ pub mod guard_across_await;
 pub mod nested_block_on;
 pub mod cleanup_in_drop;
 pub mod unowned_task;
+pub mod unbounded_queue;
