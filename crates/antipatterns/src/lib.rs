@@ -12,3 +12,4 @@ pub mod nested_block_on;
 pub mod cleanup_in_drop;
 pub mod unowned_task;
 pub mod unbounded_queue;
+pub mod futurelock;
