@@ -13,3 +13,4 @@ pub mod cleanup_in_drop;
 pub mod unowned_task;
 pub mod unbounded_queue;
 pub mod futurelock;
+pub mod dropped_handle;
