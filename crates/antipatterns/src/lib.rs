@@ -14,3 +14,4 @@ pub mod unowned_task;
 pub mod unbounded_queue;
 pub mod futurelock;
 pub mod dropped_handle;
+pub mod no_yield_timeout;
