@@ -15,3 +15,4 @@ pub mod unbounded_queue;
 pub mod futurelock;
 pub mod dropped_handle;
 pub mod no_yield_timeout;
+pub mod unbounded_spawn_blocking;
