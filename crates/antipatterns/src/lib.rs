@@ -16,3 +16,4 @@ pub mod futurelock;
 pub mod dropped_handle;
 pub mod no_yield_timeout;
 pub mod unbounded_spawn_blocking;
+pub mod unreaped_join_set;
