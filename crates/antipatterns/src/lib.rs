@@ -17,3 +17,4 @@ pub mod dropped_handle;
 pub mod no_yield_timeout;
 pub mod unbounded_spawn_blocking;
 pub mod unreaped_join_set;
+pub mod nested_read;
