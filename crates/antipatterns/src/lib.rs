@@ -18,3 +18,4 @@ pub mod no_yield_timeout;
 pub mod unbounded_spawn_blocking;
 pub mod unreaped_join_set;
 pub mod nested_read;
+pub mod lost_wakeup;
