@@ -19,3 +19,4 @@ pub mod unbounded_spawn_blocking;
 pub mod unreaped_join_set;
 pub mod nested_read;
 pub mod lost_wakeup;
+pub mod concurrency_as_rate;
