@@ -20,3 +20,4 @@ pub mod unreaped_join_set;
 pub mod nested_read;
 pub mod lost_wakeup;
 pub mod concurrency_as_rate;
+pub mod dropped_file;
