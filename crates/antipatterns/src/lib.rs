@@ -21,3 +21,4 @@ pub mod nested_read;
 pub mod lost_wakeup;
 pub mod concurrency_as_rate;
 pub mod dropped_file;
+pub mod select_ok_or_first;

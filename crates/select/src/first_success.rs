@@ -22,6 +22,7 @@
 //! ```
 //!
 //! ## Watch out
+//! - A `select!` over the alternatives lets one that is down answer for all: `select_ok_or_first`.
 //! - The losers are dropped at an await: they must be requests whose half-done rest does no harm. A
 //!   race of two payments pays twice.
 //! - A loser that is a `JoinHandle` goes on: dropping it detaches its task, as in `dropped_handle`.
