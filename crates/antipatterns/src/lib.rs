@@ -22,3 +22,4 @@ pub mod lost_wakeup;
 pub mod concurrency_as_rate;
 pub mod dropped_file;
 pub mod select_ok_or_first;
+pub mod once_cell_init_under_cancel;
