@@ -1,7 +1,7 @@
 //! cargo run --example concurrency_as_rate
 //!
-//! A provider allows 10 calls a second. How many begin within ten seconds behind a semaphore with ten
-//! permits, and behind a rate limiter, if a call takes 10 ms, 1 s, or 5 s?
+//! A provider allows 10 calls a second. How many begin within ten seconds behind a semaphore with
+//! ten permits, and behind a rate limiter, if a call takes 10 ms, 1 s, or 5 s?
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

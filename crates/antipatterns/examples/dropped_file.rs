@@ -1,7 +1,7 @@
 //! cargo run --example dropped_file
 //!
-//! A file is saved while the threads for blocking work are busy, and read as soon as it is saved: by a
-//! `File` of tokio that is dropped, and as a whole. Then the same at the end of the process.
+//! A file is saved while the threads for blocking work are busy, and read as soon as it is saved:
+//! by a `File` of tokio that is dropped, and as a whole. Then the same at the end of the process.
 
 use std::error::Error;
 use std::fs::read_to_string;

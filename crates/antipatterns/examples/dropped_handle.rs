@@ -1,7 +1,7 @@
 //! cargo run --example dropped_handle
 //!
-//! A payment takes 250 ms, its limit is 100 ms, and it is tried three times. The caller is told that
-//! none was made. How many were?
+//! A payment takes 250 ms, its limit is 100 ms, and it is tried three times. The caller is told
+//! that none was made. How many were?
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

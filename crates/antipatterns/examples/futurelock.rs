@@ -1,7 +1,7 @@
 //! cargo run --example futurelock
 //!
-//! A save of 25 ms, and a report of the state each 10 ms meanwhile, as branches of one `select!`, and
-//! with the save in a task of its own.
+//! A save of 25 ms, and a report of the state each 10 ms meanwhile, as branches of one `select!`,
+//! and with the save in a task of its own.
 
 use std::convert::Infallible;
 use std::time::Duration;

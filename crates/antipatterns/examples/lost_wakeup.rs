@@ -1,7 +1,7 @@
 //! cargo run --example lost_wakeup
 //!
-//! A job is done 5 ms after somebody began to ask for it, and the answer takes 10 ms: the wait for a
-//! change begins after the change. With a `Notified` made before the look, and with a monitor.
+//! A job is done 5 ms after somebody began to ask for it, and the answer takes 10 ms: the wait for
+//! a change begins after the change. With a `Notified` made before the look, and with a monitor.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! cargo run --example nested_read
 //!
-//! An order is summed up, and 5 ms later a price changes: with a read lock inside of a read lock, and
-//! with a snapshot.
+//! An order is summed up, and 5 ms later a price changes: with a read lock inside of a read lock,
+//! and with a snapshot.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -31,7 +31,7 @@ async fn main() {
     let found = found.await;
     println!("timeout, a stream:    {seen} looked at, then {found:?}");
 
-    // Here the clock moves, by a millisecond for each: 128 or so are looked at between two looks at it.
+    // The clock moves by a millisecond for each, and is looked at after each 128.
     let mut seen = 0;
     let search = async {
         for _ in 0..MILLION {

@@ -1,6 +1,7 @@
 //! cargo run --example once_cell_init_under_cancel
 //!
-//! A table takes 250 ms to load. Requests come each 50 ms for ten seconds, and each waits for 100 ms.
+//! A table takes 250 ms to load. Requests come each 50 ms for ten seconds, and each waits for 100
+//! ms.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

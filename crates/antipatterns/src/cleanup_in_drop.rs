@@ -7,15 +7,18 @@
 //! ## You have it when
 //! - a panic says `Cannot start a runtime from within a runtime`, and its backtrace names a `drop`;
 //! - the process is gone with signal 6 and `panic in a destructor during cleanup` as its last word;
-//! - the last lines of a log, the goodbye of a session, the release of a lease are missing, and only
-//!   after a restart or a deployment.
+//! - the last lines of a log, the goodbye of a session, the release of a lease are missing, and
+//!   only after a restart or a deployment.
 //!
 //! ## What it does to you
 //! - [`FlushBlocking`] panics when it is dropped in a task, and nothing is flushed.
-//! - Dropped because its task panics, it aborts the whole process: a panic on the way out of a panic.
-//! - [`FlushSpawned`], dropped at the end of `main`, flushes nothing: on a runtime of one thread, no
-//!   line of 10 writers arrived. The runtime drops the task that was to do it before its first poll.
-//! - Dropped outside of a runtime it panics as well: `there is no reactor running`.
+//! - Dropped because its task panics, it aborts the whole process: a panic on the way out of a
+//!   panic.
+//! - [`FlushSpawned`], dropped at the end of `main`, flushes nothing: on a runtime of one thread,
+//!   no line of 10 writers arrived. The runtime drops the task that was to do it before its first
+//!   poll.
+//! - Dropped outside of a runtime it panics as well:
+//!   `there is no reactor running, must be called from the context of a Tokio 1.x runtime`.
 //!
 //! ## Use instead
 //! - `async_close`: a `close` that is awaited, with a limit, and a `Drop` that tells if it was not;

@@ -1,13 +1,13 @@
 //! # Dropped file: tokio::fs::File, and no flush
 //!
 //! `write_all(…).await?`, and the function returns `Ok`. With the `File` of std that means that the
-//! system has the bytes. With tokio's it means that a buffer has them, and a thread that is to write
-//! them. The file is dropped meanwhile; whether the write succeeds, nobody is left to hear.
+//! system has the bytes. With tokio's it means that a buffer has them, and a thread that is to
+//! write them. The file is dropped meanwhile; whether the write succeeds, nobody is left to hear.
 //!
 //! ## You have it when
 //! - the disk was full, the file is short or empty, and the program said that it was saved;
-//! - a reader that comes right after the save (a test, a child process, an upload, a rename) now and
-//!   then finds the file empty;
+//! - a reader that comes right after the save (a test, a child process, an upload, a rename) now
+//!   and then finds the file empty;
 //! - the last file is empty if the program ends by `std::process::exit`.
 //!
 //! ## What it does to you

@@ -19,8 +19,8 @@
 //! ## Use instead
 //! - `abort_tasks`: `stop` the task when its time is over, and look how it ended: it may have been
 //!   done at that very moment;
-//! - `deadline` around the call itself, if it need not be a task; `AbortOnDropHandle` around a handle
-//!   that only has to stop with its owner.
+//! - `deadline` around the call itself, if it need not be a task; `AbortOnDropHandle` around a
+//!   handle that only has to stop with its owner.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! # Futurelock: a future that has the lock, or its turn, and is not polled
 //!
-//! A save takes a while, and its loop tells how things are meanwhile: `select!` on `&mut saving` and
-//! on a timer. The save and the timer's branch ask for the same tokio lock. No guard is held
-//! across anything that waits for long, no lock is taken twice by one function, and all stands still.
+//! A save takes a while, and its loop tells how things are meanwhile: `select!` on `&mut saving`
+//! and on a timer. The save and the timer's branch ask for the same tokio lock. No guard is held
+//! across anything that waits for long, no lock is taken twice by one function, and all stands
+//! still.
 //!
 //! ## You have it when
 //! - a task hangs for ever at `lock().await`, and no task that runs has the guard;

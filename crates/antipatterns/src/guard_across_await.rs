@@ -1,8 +1,9 @@
 //! # Guard across await: a std MutexGuard that lives while its task waits
 //!
 //! A value that tasks share stands behind a `std::sync::Mutex`. A function locks it, finds that it
-//! has to await something first, and goes on with the guard in its hand. `tokio::spawn` refuses such
-//! a future. Where nothing is spawned it compiles, and works as long as one caller comes at a time.
+//! has to await something first, and goes on with the guard in its hand. `tokio::spawn` refuses
+//! such a future. Where nothing is spawned it compiles, and works as long as one caller comes at a
+//! time.
 //!
 //! ## You have it when
 //! - the compiler once said `future cannot be sent between threads safely`, and `spawn_local`,
@@ -26,7 +27,8 @@
 //!
 //! ## Use instead
 //! - `short_lock`: look in one closure, await outside of it, change in another;
-//! - `async_lock` if nobody else may come in between, and then `single_flight` if all want the same.
+//! - `async_lock` if nobody else may come in between, and then `single_flight` if all want the
+//!   same.
 
 use std::sync::Mutex;
 

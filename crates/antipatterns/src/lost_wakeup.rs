@@ -11,13 +11,14 @@
 //!
 //! ## What it does to you
 //! - [`wait_until`] sleeps through the one change there is, if it comes while the answer to its
-//!   question is on the way, or on another thread just before `notified()`.
+//!   question is on the way, or between the look and `notified()`, where another thread can be.
 //! - [`run_until_stopped`] does not hear a stop that comes while it handles a job: each turn of its
 //!   loop makes a new `Notified`. An hour later it is still at work, 360 jobs after the stop.
 //! - `notify_one` in its place keeps a permit, for one: of three such loops one stops.
 //!
 //! ## Use instead
-//! - `notify`: the `Notified` is made first, then one looks, then waits. A `Monitor` does it for you;
+//! - `notify`: the `Notified` is made first, then one looks, then waits. A `Monitor` does it for
+//!   you;
 //! - for a stop, a `CancellationToken`, which stays cancelled: `shutdown_first`.
 
 use tokio::select;

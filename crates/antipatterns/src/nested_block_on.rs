@@ -1,8 +1,9 @@
 //! # Nested block_on: an async call made from a function that is not async
 //!
-//! A trait of somebody else's, a callback or a constructor is not async, and what it needs is. So it
-//! builds a runtime and blocks on it. In the unit test that works. Called from a handler it panics,
-//! and the executor of another crate, which does not panic, waits for a thread that it occupies.
+//! A trait of somebody else's, a callback or a constructor is not async, and what it needs is. So
+//! it builds a runtime and blocks on it. In the unit test that works. Called from a handler it
+//! panics, and the executor of another crate, which does not panic, waits for a thread that it
+//! occupies.
 //!
 //! ## You have it when
 //! - a task panics with `Cannot start a runtime from within a runtime`;

@@ -1,8 +1,9 @@
 //! # Nested read: RwLock::read while a read guard is held
 //!
-//! Readers do not exclude each other, so a function that holds a read guard calls another that takes
-//! one. That is fine until a writer comes in between. It waits for the first guard; the second read
-//! waits behind the writer, as all readers do that come after it; and the first guard waits for that.
+//! Readers do not exclude each other, so a function that holds a read guard calls another that
+//! takes one. That is fine until a writer comes in between. It waits for the first guard; the
+//! second read waits behind the writer, as all readers do that come after it; and the first guard
+//! waits for that.
 //!
 //! ## You have it when
 //! - everything that reads the table hangs at once, some hours after the start, and never while one
@@ -19,7 +20,8 @@
 //! ## Use instead
 //! - `read_mostly`: a snapshot is no lock. Take one, pass it down, and all parts of the sum see the
 //!   same prices;
-//! - `short_lock` if the state is small; or pass the guard's content down, `&HashMap`, not the lock.
+//! - `short_lock` if the state is small; or pass the guard's content down, `&HashMap`, not the
+//!   lock.
 
 use std::collections::HashMap;
 

@@ -7,18 +7,18 @@
 //! ## You have it when
 //! - a call with a limit of 100 ms answers after a minute, and answers `Ok`;
 //! - `deadline has elapsed` is never in the log, however slow the call;
-//! - the code inside is `async` and has no `.await`, or awaits only what is ready at once: a cache, a
-//!   parser, `stream::iter`.
+//! - the code inside is `async` and has no `.await`, or awaits only what is ready at once: a cache,
+//!   a parser, `stream::iter`.
 //!
 //! ## What it does to you
 //! - With a limit of zero, a search looked at all of 1,000,000 candidates, and the result was `Ok`.
-//! - Awaits do not help if nothing has to wait: a stream of 1,000,000 items in memory was read to its
-//!   end under the same limit.
+//! - Awaits do not help if nothing has to wait: a stream of 1,000,000 items in memory was read to
+//!   its end under the same limit.
 //! - A search without an end is not ended: the task never comes back, nor does its thread.
 //!
 //! ## Use instead
-//! - `deadline` with tokio's `consume_budget().await` in the loop: each 128 turns or so the limit is
-//!   asked, and the other tasks have a turn;
+//! - `deadline` with tokio's `consume_budget().await` in the loop: each 128 turns or so the limit
+//!   is asked, and the other tasks have a turn;
 //! - `cpu_offload` for a call that you cannot open up: the caller leaves in time, the thread is
 //!   another, and the job can ask whether it is still wanted.
 

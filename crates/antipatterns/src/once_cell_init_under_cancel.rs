@@ -1,8 +1,9 @@
 //! # Initialiser under cancel: OnceCell::get_or_init within a time limit
 //!
 //! A connection, a set of keys, a large table: made when first needed, by `get_or_init`, and kept.
-//! Each request has a time limit, which is as it should be, and one that is over drops the request's
-//! future, and the initialiser in it. The next caller begins anew, with what time it has left.
+//! Each request has a time limit, which is as it should be, and one that is over drops the
+//! request's future, and the initialiser in it. The next caller begins anew, with what time it has
+//! left.
 //!
 //! ## You have it when
 //! - after a restart every request times out, for minutes, until one has luck or traffic ceases;
@@ -12,14 +13,14 @@
 //! ## What it does to you
 //! - A load of 250 ms, a request each 50 ms with a limit of 100 ms: within a minute 1,200 requests
 //!   time out, and none of the 1,200 loads that were begun is ended.
-//! - An initialiser that fails is worse: those who wait make theirs one after the other, ten in ten
-//!   times the time.
+//! - An initialiser that fails after 250 ms is begun by each who waits, one after the other: the
+//!   tenth of ten callers hears of the failure after 2.5 s.
 //!
 //! ## Use instead
-//! - `single_flight`: who waits goes on with what a caller who left had begun, and a failure is told
-//!   to all who wait;
-//! - load it before the first request is accepted, or in a task of its own, which no request's limit
-//!   can drop: `config_watch` for what changes.
+//! - `single_flight`: who waits goes on with what a caller who left had begun, and a failure is
+//!   told to all who wait;
+//! - load it before the first request is accepted, or in a task of its own, which no request's
+//!   limit can drop: `config_watch` for what changes.
 
 use tokio::sync::OnceCell;
 
@@ -40,7 +41,7 @@ impl<T: Clone> Lazy<T> {
 
     /// The value, loaded by the first that asks.
     pub async fn get<F: Future<Output = T>>(&self, load: impl FnOnce() -> F) -> T {
-        self.value.get_or_init(load).await.clone() // a part of the caller's future, and dropped with it
+        self.value.get_or_init(load).await.clone() // dropped with the caller's future
     }
 
     /// The value, loaded by the first whose `load` succeeds.

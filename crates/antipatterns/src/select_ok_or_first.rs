@@ -13,11 +13,12 @@
 //! ## What it does to you
 //! - Of 100 requests to a primary that refuses within 1 ms and a replica that answers after 20 ms,
 //!   100 failed. With the healthy one alone none would have.
-//! - With patterns they are answered, until both fail: then the task panics, and both errors are lost.
+//! - With patterns they are answered, until both fail: then the task panics, and both errors are
+//!   lost.
 //!
 //! ## Use instead
-//! - `first_success`: the first `Ok` wins, an error only if all have failed, and then all of them. It
-//!   can start the second only when the first is slow or has failed.
+//! - `first_success`: the first `Ok` wins, an error only if all have failed, and then all of them.
+//!   It can start the second only when the first is slow or has failed.
 
 use tokio::select;
 

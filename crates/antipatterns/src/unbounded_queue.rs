@@ -1,8 +1,9 @@
 //! # Unbounded queue: mpsc::unbounded_channel
 //!
 //! Events go to a task that writes them, jobs to one that does them. The bounded channel wants a
-//! number, its `send` wants an await that a callback or a `Drop` does not have, and sometimes it was
-//! full. The unbounded one wants nothing: `send` always works, until the worker is slower for a while.
+//! number, its `send` wants an await that a callback or a `Drop` does not have, and sometimes it
+//! was full. The unbounded one wants nothing: `send` always works, until the worker is slower for a
+//! while.
 //!
 //! ## You have it when
 //! - the process grows by so many megabytes a minute under load, and is killed (`OOMKilled`, exit
@@ -13,9 +14,9 @@
 //! ## What it does to you
 //! - A loop that sends 100,000 jobs has all of them in memory before the first is done; each `send`
 //!   said `Ok`.
-//! - A worker that takes 20 ms for what comes each 10 ms is behind by 3,000 jobs after a minute. With
-//!   100 KiB each that is 300 MB.
-//! - The job sent then is done 60 s later, and so is each that comes after the rush has ended.
+//! - A worker that takes 20 ms for what comes each 10 ms is behind by 3,000 jobs after a minute.
+//!   With 100 KiB each that is 300 MB.
+//! - The job sent then is done 60 s later. All of a minute's work is late, and none of it fails.
 //! - What is queued at the end of the program is gone: of 3,000 jobs none was done.
 //!
 //! ## Use instead

@@ -6,19 +6,19 @@
 //!
 //! ## You have it when
 //! - the process has some 520 threads (`ls /proc/PID/task | wc -l`), nearly all `tokio-rt-worker`;
-//! - while such a batch runs, name lookups and files stand still: `connect`, `tokio::fs` and
-//!   `lookup_host` time out although network and disk are idle;
+//! - while such a batch runs, names and files stand still: `connect` to a host's name, `lookup_host`
+//!   and `tokio::fs` time out although network and disk are idle;
 //! - the batch goes on after its request was given up.
 //!
 //! ## What it does to you
 //! - 2,000 jobs run on 512 threads at once, each with a stack, and in turn on each core.
-//! - Behind them the line is full: `tokio::fs::metadata` and `lookup_host`, which need such a thread
-//!   too, wait until jobs are done.
+//! - Behind them the line is full: `tokio::fs::metadata` and `lookup_host`, which need such a
+//!   thread too, wait until jobs are done.
 //! - When the caller is dropped, no job is: all 2,000 are done for nobody.
 //!
 //! ## Use instead
-//! - `cpu_offload`: as many jobs at once as there are cores, the others wait in turn, and what nobody
-//!   waits for is not begun;
+//! - `cpu_offload`: as many jobs at once as there are cores, the others wait in turn, and what
+//!   nobody waits for is not begun;
 //! - `hash_file` for blocking work on files, with `spawn_batch` around it as the limit.
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //! the task's panic, its error and its end could have been heard.
 //!
 //! ## You have it when
-//! - something that ran beside the rest (a cache that is refreshed, a queue that is consumed) stopped
-//!   days ago, and the process is healthy;
+//! - something that ran beside the rest (a cache that is refreshed, a queue that is consumed)
+//!   stopped days ago, and the process is healthy;
 //! - the log has a lone `thread 'tokio-rt-worker' panicked at`, perhaps with a number in between,
 //!   and nothing came of it;
 //! - mails, metrics or audit lines are missing after each restart;
@@ -19,8 +19,8 @@
 //! - Of 100 pieces of work spawned and still waiting at the end of `main`, none is done.
 //!
 //! ## Use instead
-//! - `supervisor` for tasks that run as long as the program: it has them by name, starts a failed one
-//!   again, tells how each ended, and waits for all of them at the stop;
+//! - `supervisor` for tasks that run as long as the program: it has them by name, starts a failed
+//!   one again, tells how each ended, and waits for all of them at the stop;
 //! - `join_set` or `spawn_batch` for tasks that have a result; `graceful_shutdown` for the rest.
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! # Unreaped JoinSet: spawn into it, read it at shutdown
 //!
-//! A server puts each connection's task into a `JoinSet`, so that it owns them and can wait for them
-//! at the end. In between nobody asks the set for anything. A task that has ended stays in it, with
-//! its result, until `join_next` takes it out: at shutdown, after some million connections.
+//! A server puts each connection's task into a `JoinSet`, so that it owns them and can wait for
+//! them at the end. In between nobody asks the set for anything. A task that has ended stays in it,
+//! with its result, until `join_next` takes it out: at shutdown, after some million connections.
 //!
 //! ## You have it when
 //! - memory grows with the number of connections ever made, not with those that are open;
@@ -17,7 +17,7 @@
 //!
 //! ## Use instead
 //! - `join_set`: a limit that counts until an end is read, and `next` beside `accept` in the loop;
-//! - `supervisor` or tokio-util's `TaskTracker`, which keeps no results, if nobody wants them.
+//! - tokio-util's `TaskTracker` if nobody wants the results: it keeps none, and tells of no panic.
 
 use tokio::task::{JoinError, JoinSet};
 

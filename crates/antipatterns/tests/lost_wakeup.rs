@@ -40,6 +40,17 @@ async fn harm_a_change_during_the_look_is_missed() {
     assert!(!ends(10 * MS).await, "the answer was on its way");
 }
 
+#[tokio::test(start_paused = true)]
+async fn harm_a_change_between_the_look_and_the_wait_is_missed() {
+    let (is_done, changed) = (AtomicBool::new(false), Notify::new());
+    let wait = wait_until(&changed, async || {
+        let seen = is_done.swap(true, Ordering::Relaxed); // now another thread has its turn
+        changed.notify_waiters();
+        seen
+    });
+    timeout(HOUR, wait).await.unwrap_err();
+}
+
 /// Loops, each with a job of ten seconds in each ten seconds, that are stopped during their second
 /// job; how many of them stop within an hour, and how many jobs the first begins.
 async fn stopped(loops: usize, stop: impl Fn(&Notify)) -> (usize, usize) {

@@ -68,8 +68,8 @@ fn harm_a_plain_thread_has_no_current_handle_and_no_timers() {
     assert!(message.starts_with(NO_REACTOR), "{message}");
 }
 
-/// Whether `work`, begun by a task on this runtime, hangs. A thread that hangs cannot be ended, so it
-/// runs in a process of its own. `test` is the caller's name.
+/// Whether `work`, begun by a task on this runtime, hangs. A thread that hangs cannot be ended, so
+/// it runs in a process of its own. `test` is the caller's name.
 fn hangs<F: Future + 'static>(test: &str, runtime: Runtime, work: fn() -> F) -> bool {
     if std::env::var_os("NESTED_BLOCK_ON").is_some() {
         let task = runtime.spawn(async move {
