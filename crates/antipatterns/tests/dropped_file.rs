@@ -6,6 +6,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use antipatterns::dropped_file::save;
 use futures_util::poll;
@@ -14,11 +15,16 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// For what comes at once, on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A runtime with one thread for blocking work, so that its jobs come in turn.
 fn runtime() -> Runtime {
     let mut runtime = Builder::new_current_thread();
-    runtime.max_blocking_threads(1).build().unwrap()
+    runtime.max_blocking_threads(1).enable_time();
+    runtime.build().unwrap()
 }
 
 /// Saves while the thread for blocking work is busy, from after the file's making until the sender
@@ -31,7 +37,7 @@ async fn save_while_busy(path: &Path) -> SyncSender<()> {
     let (busy, until) = sync_channel::<()>(0);
     spawn_blocking(move || until.recv().ok());
     drop(first);
-    saving.await.unwrap();
+    timeout(LIMIT, saving).await.expect("it waits").unwrap();
     busy
 }
 
