@@ -23,3 +23,4 @@ pub mod concurrency_as_rate;
 pub mod dropped_file;
 pub mod select_ok_or_first;
 pub mod once_cell_init_under_cancel;
+pub mod stalled_local_set;
