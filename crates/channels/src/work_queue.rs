@@ -21,6 +21,7 @@
 //! ```
 //!
 //! ## Watch out
+//! - An unbounded channel makes nobody wait, and grows: `unbounded_queue` shows by how much.
 //! - Read outcomes in another task than the one that pushes. A task that first pushes everything
 //!   waits for ever once the queue, the workers and the outcomes are full.
 //! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body

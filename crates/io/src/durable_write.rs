@@ -25,7 +25,8 @@
 //! - `fs::write` empties the file before it writes. Killed or out of space in between, it leaves a
 //!   beginning.
 //! - `tokio::fs::File` writes behind your back: `write_all` returns before the write is done, and an
-//!   error of the last write is only told by `flush`. Dropped without it, the file tells nobody.
+//!   error of the last write is only told by `flush`. Dropped without it, the file tells nobody: see
+//!   `dropped_file`.
 //! - A rename without a sync before it may reach the disk before the content does: after a crash of
 //!   the machine the file is empty. No test here cuts the power; it is what POSIX leaves open.
 //! - Two processes that replace the same file do not harm it, but the last one wins. Within one

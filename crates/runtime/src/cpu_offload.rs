@@ -23,7 +23,8 @@
 //!
 //! ## Watch out
 //! - On a worker's own thread, a job stops the timers and sockets of all: `block_in_async` runs it.
-//! - Bare `spawn_blocking` starts a thread for each job, up to 512, all after the same few cores.
+//! - Bare `spawn_blocking` starts a thread for each job, up to 512, all after the same few cores: see
+//!   `unbounded_spawn_blocking`.
 //! - `abort` does not stop a closure that runs, and a permit kept by the caller rather than by the
 //!   closure is free again while the closure still computes.
 //! - A job that ignores its flag runs to its end and keeps its place until then.

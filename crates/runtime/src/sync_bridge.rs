@@ -47,6 +47,7 @@
 //! ## Watch out
 //! - "Works" is no more than "does not panic". Whatever blocks in a task keeps its thread from all
 //!   other tasks: on a current-thread runtime that is everything, the answer it waits for included.
+//!   Another crate's `block_on` does not panic, and can wait for ever: see `nested_block_on`.
 //! - `block_in_place` stops the other branches of the same task as well: `join!` and `select!` around
 //!   it stand still.
 //! - A timer belongs to the runtime in which `sleep` is called, not to the one that awaits it.

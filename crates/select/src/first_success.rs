@@ -22,10 +22,11 @@
 //! ```
 //!
 //! ## Watch out
+//! - A `select!` over the alternatives lets one that is down answer for all: `select_ok_or_first`.
 //! - The losers are dropped at an await: they must be requests whose half-done rest does no harm. A
 //!   race of two payments pays twice.
-//! - A loser that is a `JoinHandle` goes on: dropping it detaches its task. Race the futures
-//!   themselves, or wrap the handle in tokio-util's `AbortOnDropHandle`.
+//! - A loser that is a `JoinHandle` goes on: dropping it detaches its task, as in `dropped_handle`.
+//!   Race the futures themselves, or wrap the handle in tokio-util's `AbortOnDropHandle`.
 //! - `select_ok` of futures-util gives the last error and drops the others.
 //! - The attempts share the caller's task: one that computes without awaiting holds up all of them.
 //! - A race has no limit of its own. Attempts that neither fail nor end keep it waiting: `deadline`.

@@ -22,7 +22,7 @@
 //! - `timeout(limit, work())` in a loop does the same. `timeout(limit, slot.done())` keeps it.
 //! - A kept future that has ended must not be awaited again: that panics. The slot is empty then.
 //! - The future is polled only while `done` is awaited. In the body of another branch it stands
-//!   still, with whatever lock it holds.
+//!   still, with whatever lock it holds: see `futurelock`.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -26,6 +26,7 @@
 //! - With `biased;` alone, a later branch never has its turn while an earlier one is always ready.
 //! - The stop is looked at between items. While you work on one, nobody does: run that work in
 //!   [`CancellationToken::run_until_cancelled`] if it may be dropped half way.
+//! - A stop by `Notify::notify_waiters` is not heard by one who is at work just then: `lost_wakeup`.
 //! - `else` is for the case that no branch is left. Beside one that waits for a stop it never runs.
 //! - A source that has ended is not told of while the other goes on.
 

@@ -28,7 +28,8 @@
 //!   begun. Waiting for either without a limit waits as long as it pleases.
 //! - A task that finished before the abort reached it gives its result, not a cancellation: the
 //!   result may have effects that must be kept.
-//! - A dropped `JoinHandle` does not stop its task. A dropped `AbortHandle` does not either.
+//! - A dropped `JoinHandle` does not stop its task: a call that timed out is done all the same, see
+//!   `dropped_handle`. A dropped `AbortHandle` does not either.
 //! - The aborted task's locals are dropped, in the task; what it would have done after its await is
 //!   not done. `Drop` cannot await: see `async_close`.
 

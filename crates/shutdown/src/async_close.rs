@@ -25,10 +25,11 @@
 //! - A `BufWriter` that is dropped loses what it holds, without an error. It may hold everything that
 //!   was ever written to it.
 //! - `tokio::fs::File` reports a failed write only with the *next* operation. Without a flush at the
-//!   end, the last error is never seen.
+//!   end, the last error is never seen: see `dropped_file`.
 //! - `flush` gives the bytes to the system, `shutdown` also ends the stream; neither makes them
 //!   survive a power cut, `sync_all` does.
-//! - A `Drop` that blocks until an async close is done panics on a worker thread, or stops it.
+//! - A `Drop` that blocks until an async close is done panics on a worker thread, or stops it; one
+//!   that spawns the close loses it at the end of `main`: both shown in `cleanup_in_drop`.
 //! - `std::mem::forget` and a process that exits run no `Drop`: then nothing is told.
 
 use std::io;

@@ -32,7 +32,7 @@
 //!   outside, and is dropped at the end of that scope. Take the whole: `let session = session;`.
 //! - `mem::forget`, or two `Arc`s that own each other, hold a guard for ever. The limit ends the wait.
 //! - A runtime that shuts down drops the cleanups that are not done, those whose value still lives
-//!   among them. Wait for the last guard before `main` returns.
+//!   among them, as in `cleanup_in_drop`. Wait for the last guard before `main` returns.
 //! - A cleanup is stopped at its next await. One that blocks keeps its thread, whatever the limit.
 
 use std::convert::Infallible;

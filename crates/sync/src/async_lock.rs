@@ -28,8 +28,8 @@
 //! - An update inside of an update of the same state waits for itself, until its time is up.
 //! - The lock goes to who asked first, even if that future is not polled. In a `select!` over
 //!   `&mut waiting`, a branch that asks for the same lock waits behind `waiting`, which nobody polls
-//!   meanwhile: with the bare mutex for ever. Give `select!` the future itself, so that it is
-//!   dropped, and loses its place, before the branch runs.
+//!   meanwhile: with the bare mutex for ever, as in `futurelock`. Give `select!` the future itself,
+//!   so that it is dropped, and loses its place, before the branch runs.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};

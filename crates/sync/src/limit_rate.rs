@@ -21,7 +21,8 @@
 //! ```
 //!
 //! ## Watch out
-//! - A `Semaphore` limits what runs at once: ten permits and calls of 1 ms are 10,000 calls a second.
+//! - A `Semaphore` limits what runs at once: ten permits and calls of 1 ms are 10,000 calls a second,
+//!   as in `concurrency_as_rate`.
 //! - A counter that is reset every second (a fixed window) lets twice the limit through around the
 //!   reset.
 //! - `interval.tick()` before each call makes up for a stall: after 10 s at 10 a second, 100 calls go

@@ -23,7 +23,8 @@
 //!
 //! ## Watch out
 //! - `while !ready() { notify.notified().await }` sleeps for ever if the change and its
-//!   `notify_waiters` come between the two. Make the `Notified` first, then look, then await it.
+//!   `notify_waiters` come between the two, as in `lost_wakeup`. Make the `Notified` first, then look,
+//!   then await it.
 //! - `notify_waiters` keeps nothing for later, but reaches each `Notified` that exists, polled or
 //!   not. `notify_one` keeps one permit, however often it is called, and counts as waiting only
 //!   what was polled or `enable`d: two calls before two unpolled waiters wake one.

@@ -23,7 +23,7 @@
 //! ## Watch out
 //! - A read guard of tokio's `RwLock` stops the first writer, and that one all readers that come
 //!   after: a slow reader is everybody's. If one of them runs in the task that has the guard, all
-//!   wait for ever. So do threads with the `RwLock` of std, on Linux at least.
+//!   wait for ever, as in `nested_read`. So do threads with the `RwLock` of std, on Linux at least.
 //! - Two snapshots may be two versions. Take one, and pass it on.
 //! - A snapshot keeps its version in memory. A task that lives long takes a new one for each round.
 //! - Whoever drops the last snapshot of a version destroys it, be it a reader in a hurry.

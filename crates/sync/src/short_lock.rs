@@ -20,9 +20,9 @@
 //!
 //! ## Watch out
 //! - A guard of the bare mutex that lives across an `.await` stops the thread on which the next task
-//!   asks for the lock, timers included, and if the guard's owner needs that thread, for ever.
-//!   `tokio::spawn` refuses it. `block_on`, `join!` and local tasks do not: clippy's
-//!   `await_holding_lock` does.
+//!   asks for the lock, timers included, and if the guard's owner needs that thread, for ever: see
+//!   `guard_across_await`. `tokio::spawn` refuses it. `block_on`, `join!` and local tasks do not:
+//!   clippy's `await_holding_lock` does.
 //!
 //!   ```compile_fail,E0277
 //!   fn may_be_kept_across_an_await<T: Send>() {}

@@ -23,7 +23,8 @@
 //! ## Watch out
 //! - With a bare `OnceCell` and `get_or_try_init`, a failed or cancelled initialiser gives way to the
 //!   next waiter's, from the start: ten callers of something that takes 100 ms to fail wait up to a
-//!   second. Here a failure is everybody's, and a cancelled caller's work is taken over half done.
+//!   second. Here a failure is everybody's, and a cancelled caller's work is taken over half done. In
+//!   `once_cell_init_under_cancel` no caller is served for a minute.
 //! - A result may be older than the call: the computation began with an earlier one. After a write,
 //!   call [`SingleFlight::forget`], and the next caller gets a computation that begins later.
 //! - One caller's task does the work, the others only wait. If that caller's future is kept but not

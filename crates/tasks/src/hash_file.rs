@@ -25,7 +25,7 @@
 //! - Hashing right in an async function gives no other task of that thread a turn until the end.
 //! - `abort` does not stop a blocking task that has begun, and dropping its handle does not either.
 //! - Each call needs a thread of its own while it runs: twenty calls, twenty threads, up to the
-//!   runtime's `max_blocking_threads` (512 if nobody set it).
+//!   runtime's `max_blocking_threads` (512 if nobody set it), as in `unbounded_spawn_blocking`.
 //! - Opening a named pipe waits until somebody writes to it, and no flag is looked at meanwhile. So
 //!   whatever is no regular file is refused before it is opened.
 

@@ -22,7 +22,7 @@
 //!
 //! ## Watch out
 //! - A `JoinSet` that is only read at the end holds every result until then: 100,000 tasks, 100,000
-//!   results, however few run at once.
+//!   results, however few run at once. `unreaped_join_set` refuses its 1,001st connection.
 //! - `JoinMap::spawn` aborts the task that runs under the same key, and its end is never told.
 //! - `next` of an empty set is `None` at once. In `select!`, write `Some(ended) = tasks.next()`: a
 //!   plain `ended =` is always ready while the set is empty, and the loop spins.

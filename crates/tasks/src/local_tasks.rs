@@ -27,6 +27,7 @@
 //!   `await_holding_refcell_ref` finds it; switch it on.
 //! - After a panic the state is as the panicked task left it, perhaps half changed.
 //! - A job that blocks or never awaits stops all the others.
+//! - A bare `LocalSet` runs its tasks only while the set is awaited: see `stalled_local_set`.
 
 use std::any::Any;
 use std::io;

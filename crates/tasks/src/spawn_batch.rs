@@ -26,8 +26,8 @@
 //!   open files at once.
 //! - `JoinSet::join_all` gives results in the order in which the tasks end, and panics if one of
 //!   them did: the other results are gone.
-//! - A `Vec` of `JoinHandle`s owns nothing: drop it, as a timeout does, and the tasks run on, which is
-//!   shown in `detached_by_question_mark`.
+//! - A `Vec` of `JoinHandle`s owns nothing: drop it, as a timeout does, and the tasks run on: see
+//!   `dropped_handle` and `detached_by_question_mark`.
 //! - Dropping the batch stops a task at its next await. Code that never awaits runs to its end.
 
 use std::any::Any;

@@ -24,8 +24,9 @@
 //! ```
 //!
 //! ## Watch out
-//! - A dropped `JoinHandle` stops nothing: the task runs on, and its error goes nowhere. So does
-//!   what a supervised task spawns by itself, once more with each restart.
+//! - A dropped `JoinHandle` stops nothing: the task runs on, and its error goes nowhere, as
+//!   `unowned_task` shows. So does what a supervised task spawns by itself, once more with each
+//!   restart.
 //! - Abort takes effect at an await. A task that comes to none runs on: [`Outcome::StillRunning`].
 //!   The drop of the runtime waits for it. So does `stop`, past its limits, if every worker runs
 //!   such a task, the only one of a current-thread runtime for instance: no timer fires then.

@@ -26,7 +26,7 @@
 //! - Such tasks are aborted when the work is dropped and gone a moment later: when
 //!   [`run`](Deadline::run) returns, their sockets and locks may not be free yet.
 //! - Only an await can be cut off. Code that computes or blocks runs on, and if it is done when it
-//!   comes back, its result is `Ok`, however late. A long loop that calls
+//!   comes back, its result is `Ok`, however late: see `no_yield_timeout`. A long loop that calls
 //!   tokio's `consume_budget().await` each time round is cut off within 256 calls.
 //! - The work is dropped where it waits. What it had done by then stays done: a half-written frame,
 //!   a request that was sent. Use a connection no further whose exchange was cut off.
