@@ -7,3 +7,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod block_in_async;
+pub mod item_lost_in_select;
