@@ -10,3 +10,4 @@ pub mod block_in_async;
 pub mod item_lost_in_select;
 pub mod read_exact_in_select;
 pub mod biased_starvation;
+pub mod lagged_as_closed;
