@@ -11,3 +11,4 @@ pub mod item_lost_in_select;
 pub mod read_exact_in_select;
 pub mod biased_starvation;
 pub mod lagged_as_closed;
+pub mod rebuilt_sleep;
