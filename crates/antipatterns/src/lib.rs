@@ -12,3 +12,4 @@ pub mod read_exact_in_select;
 pub mod biased_starvation;
 pub mod lagged_as_closed;
 pub mod rebuilt_sleep;
+pub mod kept_sender;

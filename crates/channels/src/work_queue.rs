@@ -32,7 +32,7 @@
 //! - What a panicking handler had locked and half changed is there for the next job as it was left:
 //!   tokio's `Mutex` is not poisoned.
 //! - With a bare channel, `recv` gives `None` only once every `Sender` is gone: a clone that somebody
-//!   keeps also keeps the workers. Here [`Outcomes::close`] ends it all the same.
+//!   keeps also keeps the workers (`kept_sender`). Here [`Outcomes::close`] ends it all the same.
 
 use std::any::Any;
 use std::num::NonZeroUsize;
