@@ -13,3 +13,4 @@ pub mod biased_starvation;
 pub mod lagged_as_closed;
 pub mod rebuilt_sleep;
 pub mod kept_sender;
+pub mod vacuous_paused_test;
