@@ -14,3 +14,4 @@ pub mod lagged_as_closed;
 pub mod rebuilt_sleep;
 pub mod kept_sender;
 pub mod vacuous_paused_test;
+pub mod burst_of_ticks;
