@@ -15,3 +15,4 @@ pub mod rebuilt_sleep;
 pub mod kept_sender;
 pub mod vacuous_paused_test;
 pub mod burst_of_ticks;
+pub mod sleep_as_interval;
