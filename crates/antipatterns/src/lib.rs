@@ -16,3 +16,4 @@ pub mod kept_sender;
 pub mod vacuous_paused_test;
 pub mod burst_of_ticks;
 pub mod sleep_as_interval;
+pub mod shared_receiver_lock;

@@ -24,7 +24,7 @@
 //! - Read outcomes in another task than the one that pushes. A task that first pushes everything
 //!   waits for ever once the queue, the workers and the outcomes are full.
 //! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body
-//!   runs: one worker works and the others wait for it.
+//!   runs: one worker works and the others wait for it, as shown in `shared_receiver_lock`.
 //! - A handler that pushes into its own queue stands still with it once it is full: each worker
 //!   waits for room that only another worker could make. Feed such finds back from the reader.
 //! - A handler that captures something is "an async closure that does not implement `Fn`". Clone per
