@@ -17,3 +17,4 @@ pub mod vacuous_paused_test;
 pub mod burst_of_ticks;
 pub mod sleep_as_interval;
 pub mod shared_receiver_lock;
+pub mod actors_in_a_circle;
