@@ -18,3 +18,4 @@ pub mod burst_of_ticks;
 pub mod sleep_as_interval;
 pub mod shared_receiver_lock;
 pub mod actors_in_a_circle;
+pub mod buffered_standstill;
