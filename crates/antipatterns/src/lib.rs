@@ -19,3 +19,4 @@ pub mod sleep_as_interval;
 pub mod shared_receiver_lock;
 pub mod actors_in_a_circle;
 pub mod buffered_standstill;
+pub mod await_in_a_loop;
