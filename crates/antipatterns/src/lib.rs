@@ -20,3 +20,4 @@ pub mod shared_receiver_lock;
 pub mod actors_in_a_circle;
 pub mod buffered_standstill;
 pub mod await_in_a_loop;
+pub mod unseen_first_value;
