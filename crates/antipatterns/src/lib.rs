@@ -21,3 +21,4 @@ pub mod actors_in_a_circle;
 pub mod buffered_standstill;
 pub mod await_in_a_loop;
 pub mod unseen_first_value;
+pub mod zip_eats_an_item;
