@@ -22,3 +22,4 @@ pub mod buffered_standstill;
 pub mod await_in_a_loop;
 pub mod unseen_first_value;
 pub mod zip_eats_an_item;
+pub mod trickle_never_flushes;
