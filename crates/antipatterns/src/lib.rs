@@ -23,3 +23,4 @@ pub mod await_in_a_loop;
 pub mod unseen_first_value;
 pub mod zip_eats_an_item;
 pub mod trickle_never_flushes;
+pub mod select_without_else;
