@@ -24,3 +24,4 @@ pub mod unseen_first_value;
 pub mod zip_eats_an_item;
 pub mod trickle_never_flushes;
 pub mod select_without_else;
+pub mod one_key_twice;
