@@ -25,3 +25,4 @@ pub mod zip_eats_an_item;
 pub mod trickle_never_flushes;
 pub mod select_without_else;
 pub mod one_key_twice;
+pub mod offset_paging;
