@@ -1,6 +1,6 @@
 //! cargo run --example lagged_as_closed
 //!
-//! A thousand events, one each millisecond; a subscriber counts them, and one takes it 50 ms.
+//! A thousand events, one each 2 ms; a subscriber counts them, and one takes it 0.1 s.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl State for Count {
 /// Each event is handled at once, but for the tenth.
 async fn work(number: u64) {
     if number == 10 {
-        sleep(50 * MS).await;
+        sleep(101 * MS).await;
     }
 }
 
@@ -33,7 +33,7 @@ async fn work(number: u64) {
 async fn publish(mut event: impl FnMut()) {
     for _ in 0..1_000 {
         event();
-        sleep(MS).await;
+        sleep(2 * MS).await;
     }
 }
 
