@@ -26,3 +26,4 @@ pub mod trickle_never_flushes;
 pub mod select_without_else;
 pub mod one_key_twice;
 pub mod offset_paging;
+pub mod closed_channel_spins;
