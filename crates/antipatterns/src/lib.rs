@@ -27,3 +27,4 @@ pub mod select_without_else;
 pub mod one_key_twice;
 pub mod offset_paging;
 pub mod closed_channel_spins;
+pub mod stream_never_waits;
