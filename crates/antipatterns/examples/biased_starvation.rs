@@ -40,7 +40,10 @@ async fn main() {
         beat,
     )
     .await;
-    let (ended, first) = (started.elapsed(), beats.first());
+    let (ended, first) = (
+        started.elapsed(),
+        beats.first().copied().unwrap_or_default(),
+    );
     println!("biased:         ended after {ended:?}, first heartbeat: {first:?}");
 
     let (started, (mut jobs, stop), mut beats) = (Instant::now(), start(), Vec::new());
@@ -56,6 +59,9 @@ async fn main() {
             Next::Stopped | Next::Ended => break,
         }
     }
-    let (ended, first) = (started.elapsed(), beats.first());
+    let (ended, first) = (
+        started.elapsed(),
+        beats.first().copied().unwrap_or_default(),
+    );
     println!("shutdown_first: ended after {ended:?}, first heartbeat: {first:?}");
 }
