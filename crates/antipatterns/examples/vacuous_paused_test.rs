@@ -9,7 +9,7 @@ use paused_clock::Timeline;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::interval;
 
-// The recipe's file alone: the section that it is in needs more than this example does.
+// The recipe's file alone, which needs `thiserror::Error`: its section needs much more.
 #[path = "../../testing/src/paused_clock.rs"]
 pub mod paused_clock;
 

@@ -11,7 +11,7 @@ use paused_clock::{Timeline, takes};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-// The recipe's file alone: the section that it is in needs more than this test does.
+// The recipe's file alone, which needs `thiserror::Error`: its section needs much more.
 #[path = "../../testing/src/paused_clock.rs"]
 pub mod paused_clock;
 
