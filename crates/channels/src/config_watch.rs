@@ -29,7 +29,8 @@
 //! - A new version of the file replaces what [`ConfigWatch::modify`] has set.
 //! - To borrow, change and `send` loses updates when two do it: use [`ConfigWatch::modify`].
 //! - `watch::Receiver::changed` does not return for the first value: a loop that begins with it
-//!   runs unconfigured until the first change. [`ConfigReader::next`] begins with that value.
+//!   runs unconfigured until the first change, as shown in `unseen_first_value`.
+//!   [`ConfigReader::next`] begins with that value.
 //! - A `watch::Ref` is a lock. Kept across an await, it stops the thread that sends, which may be
 //!   its own. It is not `Send`, so `tokio::spawn` refuses it; `block_on` does not. Here readers get
 //!   an [`Arc`].

@@ -21,7 +21,7 @@
 //!
 //! ## Watch out
 //! - With a bare receiver, `while let Ok(event) = events.recv().await` ends at the first lag as if
-//!   the channel had closed, and passing over the error leaves a hole: 6 of 10 events in the test.
+//!   the channel had closed, as shown in `lagged_as_closed`; passing over the error leaves a hole.
 //! - A snapshot read before `subscribe` misses an event that is published in between; one read
 //!   after it counts that event twice. Here both happen under the lock that publishers take.
 //! - The events are kept until the slowest subscriber has read them: up to the capacity, rounded

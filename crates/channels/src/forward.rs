@@ -21,7 +21,7 @@
 //!
 //! ## Watch out
 //! - `to.send(from.recv().await)` is two awaits with an item in between: cancelled while `to` is
-//!   full, it has taken an item and drops it.
+//!   full, it has taken an item and drops it, as shown in `item_lost_in_select`.
 //! - While it waits for an item, [`forward`] keeps one place of `to` reserved. The capacity of `to`
 //!   must exceed the number of forwarders into it, or idle ones keep a busy one out.
 //! - Cancelled while `to` is full, it gives up its turn and queues again from the end: cancelled often

@@ -22,9 +22,9 @@
 //!
 //! ## Watch out
 //! - Actors that call each other in a circle stand still: each waits in its handler for the other,
-//!   and neither reads its inbox, whatever its capacity. Use [`Inbox::serve_overlapping`] for
-//!   handlers that call other actors, with a limit above the number of calls that can be under way
-//!   at once. Deadlines alone only turn the standstill into errors.
+//!   and neither reads its inbox, whatever its capacity, as shown in `actors_in_a_circle`. Use
+//!   [`Inbox::serve_overlapping`] for handlers that call other actors, with a limit above the number
+//!   of calls that can be under way at once. Deadlines alone only turn the standstill into errors.
 //! - After [`CallError::Unanswered`] the request may have been carried out. Repeat it only if doing
 //!   it twice does no harm.
 //! - An actor lives until the last [`Handle`] is dropped, and then ends what it has accepted. One

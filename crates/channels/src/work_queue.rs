@@ -25,7 +25,7 @@
 //! - Read outcomes in another task than the one that pushes. A task that first pushes everything
 //!   waits for ever once the queue, the workers and the outcomes are full.
 //! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body
-//!   runs: one worker works and the others wait for it.
+//!   runs: one worker works and the others wait for it, as shown in `shared_receiver_lock`.
 //! - A handler that pushes into its own queue stands still with it once it is full: each worker
 //!   waits for room that only another worker could make. Feed such finds back from the reader.
 //! - A handler that captures something is "an async closure that does not implement `Fn`". Clone per
@@ -33,7 +33,7 @@
 //! - What a panicking handler had locked and half changed is there for the next job as it was left:
 //!   tokio's `Mutex` is not poisoned.
 //! - With a bare channel, `recv` gives `None` only once every `Sender` is gone: a clone that somebody
-//!   keeps also keeps the workers. Here [`Outcomes::close`] ends it all the same.
+//!   keeps also keeps the workers (`kept_sender`). Here [`Outcomes::close`] ends it all the same.
 
 use std::any::Any;
 use std::num::NonZeroUsize;

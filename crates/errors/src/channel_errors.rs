@@ -25,7 +25,8 @@
 //! - `Ok` from a send says that the item is in the queue. A receiver that is dropped takes what is in
 //!   there with it: if it matters, wait for an answer, as `request_reply` does.
 //! - `while let Ok(event) = events.recv().await` on a broadcast channel ends at the first `Lagged`,
-//!   though the channel is open. [`NotReceived::Missed`] is not [`NotReceived::Closed`].
+//!   though the channel is open: `lagged_as_closed`. [`NotReceived::Missed`] is not
+//!   [`NotReceived::Closed`].
 //! - A broadcast send without a subscriber fails, and the next one may succeed: it is closed only for
 //!   the moment.
 

@@ -26,9 +26,9 @@
 //! - `command = commands.recv() => handle(command).await` looks at nothing else until the handler is
 //!   done: no heartbeat, no stop.
 //! - `Some(command) = commands.recv()` beside a ticking branch lives on after the last sender has
-//!   gone. `if let Some(command) = …` in the branch's body spins.
-//! - A new `Interval` makes up for missed ticks all at once, and whatever it is set to, for those of
-//!   the last 5 ms.
+//!   gone. `if let Some(command) = …` in the branch's body spins, as shown in `closed_channel_spins`.
+//! - A new `Interval` makes up for missed ticks all at once (`burst_of_ticks`), and whatever it is set
+//!   to, for those of the last 5 ms.
 //! - A handler that blocks the thread stops all three meanwhile. Handlers that never wait do for up
 //!   to 128 commands in a row: only then does tokio take the thread for its timers and other tasks.
 //! - The heartbeat tells that the loop runs, not that the handler gets anywhere: it goes on beside

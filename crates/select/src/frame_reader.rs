@@ -23,7 +23,7 @@
 //!
 //! ## Watch out
 //! - `read_exact` keeps what it has read inside its future: dropped half way, those bytes are gone, and
-//!   what follows is taken for a header.
+//!   what follows is taken for a header, as shown in `read_exact_in_select`.
 //! - A length is what a stranger claims. Here it is compared with the limit before anything is
 //!   allocated for it, and memory grows with the bytes that come, not with the claim.
 //! - A timeout after which [`FrameReader::next`] is called again is no limit: a peer that sends a byte

@@ -28,7 +28,7 @@
 //!   branches wait counts from the next turn on.
 //! - `Ok(x) = call()` throws away what does not match, the error included, and waits for the others.
 //!   Refute what only says "no more", as `recv`'s `None` does; match the rest in the handler.
-//! - With every branch disabled and no `else`, `select!` panics.
+//! - With every branch disabled and no `else`, `select!` panics, as shown in `select_without_else`.
 //! - `else` comes once *every* branch is disabled. One that is always enabled and never ends, such as
 //!   `to.closed()`, keeps it from ever coming: put that into a `select!` around the loop.
 //! - The buffer delays backpressure: the sender feels a slow target only once the buffer is full.

@@ -23,7 +23,8 @@
 //!
 //! ## Watch out
 //! - In a plain `select!` a stop that is ready loses to an item that is ready half of the time.
-//! - With `biased;` alone, a later branch never has its turn while an earlier one is always ready.
+//! - With `biased;` alone, a later branch never has its turn while an earlier one is always ready, as
+//!   shown in `biased_starvation`.
 //! - The stop is looked at between items. While you work on one, nobody does: run that work in
 //!   [`CancellationToken::run_until_cancelled`] if it may be dropped half way.
 //! - A stop by `Notify::notify_waiters` is not heard by one who is at work just then: `lost_wakeup`.

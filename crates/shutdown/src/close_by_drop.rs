@@ -25,7 +25,7 @@
 //! ```
 //!
 //! ## Watch out
-//! - The first guard counts too. Drop it before you wait, or you wait for yourself.
+//! - The first guard counts too. Drop it before you wait, or you wait for yourself: `kept_sender`.
 //! - A guard is dropped with its struct's fields, in the order of their declaration. In the last one
 //!   it tells that the others are gone; in the first one they are not.
 //! - An `async move` block takes only the fields that it mentions. The guard in another field stays

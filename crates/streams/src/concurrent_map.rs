@@ -23,8 +23,9 @@
 //!
 //! ## Watch out
 //! - `while let Some(result) = results.next().await { store(result).await }` polls no work while it
-//!   stores. Time limits in the work run out, peers wait, and a body that needs a lock which the
-//!   work holds waits for ever, as in `futurelock`. Write `results.during(store(result)).await`.
+//!   stores, as `buffered_standstill` shows. Time limits in the work run out, peers wait, and a body
+//!   that needs a lock which the work holds waits for ever, as in `futurelock`. Write
+//!   `results.during(store(result)).await`.
 //! - In the order of the inputs, results behind a slow one count towards the limit: once they fill
 //!   it, nothing new starts until that one ends.
 //! - `buffered(0)` and `buffer_unordered(0)` wait for ever: hence the type of the limit.

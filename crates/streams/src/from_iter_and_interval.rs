@@ -26,14 +26,14 @@
 //!
 //! ## Watch out
 //! - `futures_util::stream::iter` never waits, so tokio's budget for a task never ends its turn: no
-//!   other task on the thread runs, no timer fires, not even that of a `timeout` around it.
-//!   `tokio_stream::iter` gives way by itself. For `repeat`, `unfold` and the like there is
-//!   [`cooperative`].
+//!   other task on the thread runs, no timer fires, not even that of a `timeout` around it, as shown
+//!   in `stream_never_waits`. `tokio_stream::iter` gives way by itself. For `repeat`, `unfold` and the
+//!   like there is [`cooperative`].
 //! - [`cooperative`] belongs at the source: behind a `filter` that lets nothing through it is not asked.
 //! - It gives way every 128 items. If each takes 1 ms to make, that is 128 ms.
 //! - `items.zip(ticks)` asks both sides first: each item is taken a period before its tick, and when the
-//!   ticks end, one is taken that never comes out, whichever side stands first. The one in hand is
-//!   also lost when the `zip` is dropped.
+//!   ticks end, one is taken that never comes out, whichever side stands first: `zip_eats_an_item`.
+//!   The one in hand is also lost when the `zip` is dropped.
 //! - `enumerate` numbers what came. After a stall [`Tick::number`] has a gap, `enumerate` has not.
 //! - Tokio's `interval` bursts after a stall unless told otherwise, and panics for a period of zero.
 //! - A stream of ticks has no end: without `take` or `take_until` neither has a `collect` of it.

@@ -30,7 +30,7 @@
 //!
 //! ## Watch out
 //! - `StreamMap::insert` drops the stream it replaces unless you keep the result, `collect` does so
-//!   always, and `extend` leaves two under one key.
+//!   always, and `extend` leaves two under one key, as shown in `one_key_twice`.
 //! - `StreamMap` polls from a random one on until one is ready. After idle neighbours a stream's turn
 //!   comes more often: beside 98 idle ones, of two that are always ready one may get 99 of 100 items.
 //! - It polls every stream before it waits, and half of them to find the one that woke it. Up to eight

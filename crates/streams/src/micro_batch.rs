@@ -23,7 +23,7 @@
 //! - Dropping the stream drops the batch that it collects. To stop, end its input: make that
 //!   `pin!(items.take_until(stop))`, and the last batch comes out.
 //! - `select! { item = items.recv() => …, () = sleep(wait) => flush }` begins the wait anew with each
-//!   item: a steady trickle is flushed only by size.
+//!   item: a steady trickle is flushed only by size, as shown in `trickle_never_flushes`.
 //! - `chunks_timeout` of tokio-stream makes room for the largest chunk each time, however few items
 //!   come, looks at no weight, and leaves errors among the items. Collect such a chunk into a
 //!   `Result` and the good items around an error are gone.

@@ -23,8 +23,8 @@
 //!   once. A loop that only logs errors asks a dead server as fast as it can: leave it, or wait.
 //! - `try_unfold` ends after an error. Whoever logs it and reads on takes a part for the whole.
 //! - An empty page is not the last. The last is the one without a next token.
-//! - With an offset, the next page begins one item too late if an earlier item is deleted meanwhile.
-//!   Ask for what comes after the last key.
+//! - With an offset, the next page begins one item too late if an earlier item is deleted meanwhile,
+//!   as shown in `offset_paging`. Ask for what comes after the last key.
 //! - A fetch that `during` has begun stands still in a body that is awaited outside of it, and its
 //!   limit runs out. Await every body in `during`, or none.
 

@@ -23,7 +23,7 @@
 //!
 //! ## Watch out
 //! - A loop of `tokio::spawn` has no limit: a thousand inputs are a thousand tasks, connections or
-//!   open files at once.
+//!   open files at once. `await_in_a_loop` shows it for `join_all`, and the other extreme.
 //! - `JoinSet::join_all` gives results in the order in which the tasks end, and panics if one of
 //!   them did: the other results are gone.
 //! - A `Vec` of `JoinHandle`s owns nothing: drop it, as a timeout does, and the tasks run on: see

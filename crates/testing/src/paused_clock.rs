@@ -25,8 +25,9 @@
 //! It belongs in your tests: `cargo add --dev` and a file in `tests/` serve as well.
 //!
 //! ## Watch out
-//! - Waiting for a timer proves nothing about it. This passes with any period, a year included. Check
-//!   the instants: [`Timeline::check`] for a history, [`takes`] for one future.
+//! - Waiting for a timer proves nothing about it. This passes with any period, a year included; so do
+//!   the helpers in `vacuous_paused_test`. Check the instants: [`Timeline::check`] for a history,
+//!   [`takes`] for one future.
 //!   ```
 //!   #[tokio::main(flavor = "current_thread", start_paused = true)] // #[tokio::test(…)] in a test
 //!   async fn main() {

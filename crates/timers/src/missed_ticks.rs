@@ -29,12 +29,12 @@
 //!
 //! ## Watch out
 //! - A new `Interval` ticks at once, and `Burst` is its default: after a stall of an hour, a period
-//!   of a second gives 3,600 ticks without a pause. Choose.
+//!   of a second gives 3,600 ticks without a pause, as shown in `burst_of_ticks`. Choose.
 //! - `Interval::tick` returns the instant at which the tick was due, not the one at which it came.
 //! - A tick up to 5 ms late counts as punctual, whatever the behavior: with a period below that,
 //!   `Delay` and `Skip` burst as well.
 //! - `sleep(period)` in a loop is no interval: each turn takes the work's time longer, and the drift
-//!   adds up.
+//!   adds up (`sleep_as_interval`).
 
 use std::time::Duration;
 

@@ -24,12 +24,13 @@
 //! ```
 //!
 //! ## Watch out
-//! - `loop { job().await; sleep(period).await }` drifts: each pause starts when the job is done.
+//! - `loop { job().await; sleep(period).await }` drifts: each pause starts when the job is done, as
+//!   shown in `sleep_as_interval`.
 //! - A spawned loop whose handle nobody awaits ends with the job's first panic, unseen.
 //! - A job in the branch of a `select!` with the stop is dropped half-way. Here it has `grace`.
 //! - A run that never ends is the last one, without a word. Limit it: `deadline`.
 //! - `Burst` makes up for all that was missed: after an hour's stall, a period of a second is
-//!   followed by 3,600 runs without a pause.
+//!   followed by 3,600 runs without a pause (`burst_of_ticks`).
 //! - A job that changes what it captures is "an async closure that does not implement `FnMut`". Let
 //!   `after_run` change it, or share it: `Cell`, or `Mutex` if the schedule is spawned. What a
 //!   panicking run has half changed is there for the next one.

@@ -23,7 +23,8 @@
 //!
 //! ## Watch out
 //! - `sleep(limit)` written in a `select!` branch is rebuilt in each turn: every other branch that is
-//!   ready puts it off, a heartbeat included. Then an idle timeout of a minute never comes.
+//!   ready puts it off, a heartbeat included. Then an idle timeout of a minute never comes, as shown
+//!   in `rebuilt_sleep`.
 //! - A `Sleep` that is over stays over: awaited again without a reset, it is ready at once, and the
 //!   loop spins.
 //! - `Instant::now() + Duration::MAX` panics. Here, what is too far away for the clock never comes.
