@@ -1,0 +1,3 @@
+//! cargo bench -p observability --bench costs
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! # Observability
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod spans;
