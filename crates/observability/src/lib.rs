@@ -3,3 +3,4 @@
 
 pub mod spans;
 pub mod runtime_metrics;
+pub mod console;

@@ -1,0 +1,139 @@
+//! # Console: tokio-console
+//!
+//! The service is busy, or stuck, and you want to see its tasks as `top` shows processes: which are
+//! alive, who keeps a thread, who is woken without end, who waits for a wake-up that cannot come.
+//! tokio-console shows that, if the program has been built for it: the flag `tokio_unstable`, tokio's
+//! feature `tracing`, and a layer that serves what they tell. Without the flag the layer panics; here
+//! it is an error that says what is missing, so that one program is built both ways.
+//!
+//! ## Use it when
+//! - `runtime_metrics` has told that a worker is held, and you look for the task that holds it;
+//! - tasks pile up, a core is busy for nothing, or a task never goes on.
+//!
+//! ## Use something else when
+//! - it has to run in production all the time: `runtime_metrics` costs next to nothing;
+//! - you ask what happened to one request: `spans`.
+//!
+//! ## Add to your project
+//! ```console
+//! cargo add console-subscriber
+//! cargo add thiserror
+//! cargo add tokio --features rt
+//! cargo add tracing
+//! cargo add tracing-subscriber
+//! ```
+//! It brings tonic and prost, some 90 crates. Only the build with the flag needs them, if the first
+//! line's entry in `Cargo.toml` stands under another heading:
+//! ```toml
+//! [target.'cfg(tokio_unstable)'.dependencies]
+//! console-subscriber = "0.5"
+//! ```
+//! Build in a folder of its own, since the flag rebuilds everything, and look:
+//! ```console
+//! RUSTFLAGS="--cfg tokio_unstable" cargo run --target-dir target/console
+//! cargo install tokio-console --locked
+//! tokio-console http://127.0.0.1:6669
+//! ```
+//!
+//! ## Watch out
+//! - A filter for the whole registry turns the console's events off with your own, and it shows no
+//!   task: `.with(log.with_filter(LevelFilter::INFO))` filters the log alone.
+//! - Whoever reaches the address sees your tasks, their names and your files' paths. Bind to
+//!   `127.0.0.1`, and come through a tunnel.
+//! - On a taken address the layer's thread panics, and the program goes on unseen; here it is an error.
+#![allow(
+    unexpected_cfgs,
+    reason = "cargo does not know the flag, unless the manifest's [lints] name it"
+)]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tracing::Subscriber;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::LookupSpan;
+
+/// Why there is no console.
+#[derive(Debug, Error)]
+pub enum ConsoleError {
+    /// The build lacks the flag.
+    #[error(
+        "this build has no tokio_unstable: build with RUSTFLAGS=\"--cfg tokio_unstable\", in a target folder of its own"
+    )]
+    FlagMissing,
+    /// Nothing can listen on the address.
+    #[error("the console cannot listen on {address}")]
+    Address {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A layer that tells tokio-console of all tasks, and the address it listens on: the one asked for, or
+/// with port 0 a free one. Ended tasks are told of for as long as `retention`.
+///
+/// Give it to the registry before the first runtime starts: what is spawned before is not seen.
+/// **Its thread and its listener stay until the process ends**, as the registry does.
+///
+/// # Errors
+///
+/// [`ConsoleError`]. Without a console, a program is as good as before: log it and go on.
+pub fn console<S>(
+    address: SocketAddr,
+    retention: Duration,
+) -> Result<(impl Layer<S>, SocketAddr), ConsoleError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    if !cfg!(tokio_unstable) {
+        return Err(ConsoleError::FlagMissing);
+    }
+    // The layer binds in its thread and panics there, so that nobody hears of it. It binds again.
+    let free = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    let free = free.map_err(|source| ConsoleError::Address { address, source })?;
+    Ok((layer(free, retention), free))
+}
+
+#[cfg(tokio_unstable)]
+fn layer<S>(address: SocketAddr, retention: Duration) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let console = console_subscriber::ConsoleLayer::builder();
+    console.server_addr(address).retention(retention).spawn()
+}
+
+#[cfg(not(tokio_unstable))]
+fn layer<S: Subscriber>(_: SocketAddr, _: Duration) -> impl Layer<S> {
+    tracing_subscriber::layer::Identity::new()
+}
+
+/// [`tokio::spawn`], with a name for the console where the build has the flag.
+///
+/// **Dropping the handle detaches the task**, as tokio's does.
+///
+/// # Errors
+///
+/// Tokio's, which has none at present.
+///
+/// # Panics
+///
+/// If called outside of a Tokio runtime.
+#[track_caller]
+pub fn spawn_named<F>(name: &str, future: F) -> io::Result<JoinHandle<F::Output>>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    #[cfg(tokio_unstable)]
+    return tokio::task::Builder::new().name(name).spawn(future);
+    #[cfg(not(tokio_unstable))]
+    {
+        let _ = name;
+        Ok(tokio::spawn(future))
+    }
+}
