@@ -7,3 +7,4 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod block_in_async;
+pub mod entered_span;
