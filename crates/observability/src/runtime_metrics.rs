@@ -191,7 +191,10 @@ impl<F: FnMut(Report)> Watch<F> {
         loop {
             let asked = Snapshot::of(&metrics);
             self.shared.set(|state| state.answer = None);
-            let sign = SignOfLife(Arc::clone(&self.shared));
+            let sign = SignOfLife {
+                shared: Arc::clone(&self.shared),
+                has_run: false,
+            };
             self.handle.spawn(async move { sign.give() });
             let is_answered = |state: &State| state.answer.is_some();
             if !self.shared.wait(self.settings.limit, is_answered) {
@@ -288,22 +291,24 @@ impl Shared {
     }
 }
 
-/// Is carried by the task that is to answer. A runtime that shuts down drops it unanswered.
-struct SignOfLife(Arc<Shared>);
+/// Is carried by the task that is to answer. A runtime that shuts down drops it without a run.
+struct SignOfLife {
+    shared: Arc<Shared>,
+    has_run: bool,
+}
 
 impl SignOfLife {
-    fn give(self) {
-        self.0.set(|state| {
-            state.answer = Some(true);
-            state.signs += 1;
-        });
+    fn give(mut self) {
+        self.has_run = true;
     }
 }
 
 impl Drop for SignOfLife {
+    // The only place that answers: after an answer, the next question may be asked at once.
     fn drop(&mut self) {
-        self.0.set(|state| {
-            state.answer.get_or_insert(false);
+        self.shared.set(|state| {
+            state.answer = Some(self.has_run);
+            state.signs += u64::from(self.has_run);
         });
     }
 }

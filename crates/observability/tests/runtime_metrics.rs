@@ -12,7 +12,7 @@ use observability::runtime_metrics::{Event, Report, Settings, Snapshot, Watchdog
 use testing::capture_events::Capture;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// What a test waits for comes long before, or never.
 const NEVER: Duration = Duration::from_secs(60);
@@ -194,6 +194,23 @@ fn a_held_worker_is_told_as_free_though_there_was_a_stall_in_between() {
 }
 
 #[test]
+fn a_worker_that_is_still_held_after_the_stall_is_told_after_a_limit_of_its_own() {
+    let runtime = workers(2);
+    let (_watchdog, reports) = watch(&runtime, SETTINGS);
+    let mut ends = block(runtime.handle(), 2);
+    assert!(matches!(next(&reports).event, Event::Stalled(..)));
+    ends.pop();
+    let recovered = next(&reports);
+    assert!(
+        matches!(recovered.event, Event::Recovered(..)),
+        "{recovered}"
+    );
+    let held = next(&reports);
+    assert!(matches!(held.event, Event::WorkerHeld(..)), "{held}");
+    assert!(held.metrics.at - recovered.metrics.at >= LIMIT);
+}
+
+#[test]
 fn what_is_within_the_limit_is_not_told() {
     let runtime = workers(2);
     let (watchdog, reports) = watch(&runtime, PATIENT);
@@ -276,15 +293,26 @@ fn one_question_is_open_at_a_time_however_long_the_stall() {
         period: Duration::ZERO,
         limit: Duration::from_millis(1),
     };
-    let (_watchdog, reports) = watch(&runtime, settings);
+    let (_watchdog, _reports) = watch(&runtime, settings);
     let end = block(runtime.handle(), 1);
-    let blocked = Instant::now();
-    let of_it =
-        |report: &Report| report.metrics.at > blocked && matches!(report.event, Event::Stalled(..));
-    while !of_it(&next(&reports)) {} // with such a limit there may be others before
+    while runtime.metrics().global_queue_depth() == 0 {
+        pass(Duration::from_millis(1)); // until it has asked
+    }
     pass(PERIOD * 10);
     assert_eq!(runtime.metrics().global_queue_depth(), 1);
     drop(end);
+}
+
+#[test]
+fn questions_that_follow_at_once_are_all_answered() {
+    let runtime = workers(2);
+    let settings = Settings {
+        period: Duration::ZERO,
+        limit: NEVER,
+    };
+    let (watchdog, reports) = watch(&runtime, settings);
+    signs(&watchdog, 5000); // of which none is taken for the runtime's end
+    assert_eq!(reports.try_iter().count(), 0);
 }
 
 #[test]
@@ -301,6 +329,20 @@ fn a_dropped_watchdog_asks_and_tells_no_more_and_its_thread_ends() {
 
     let runtime = workers(1);
     let (watchdog, reports) = watch(&runtime, PATIENT);
+    drop(watchdog);
+    assert_eq!(
+        reports.recv_timeout(NEVER),
+        Err(RecvTimeoutError::Disconnected)
+    );
+}
+
+#[test]
+fn a_watchdog_dropped_while_it_waits_for_the_answer_tells_nothing() {
+    let runtime = one_thread();
+    let (watchdog, reports) = watch(&runtime, PATIENT);
+    while runtime.metrics().global_queue_depth() == 0 {
+        pass(Duration::from_millis(1)); // until it has asked
+    }
     drop(watchdog);
     assert_eq!(
         reports.recv_timeout(NEVER),
