@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use observability::runtime_metrics::{Event, Report, Settings, Snapshot, Watchdog};
+use observability::runtime_metrics::{Event, Report, Settings, Watchdog};
 use tokio::runtime::Builder;
 
 fn print(report: &Report) {
@@ -16,13 +16,8 @@ fn print(report: &Report) {
         Event::WorkerHeld(..) => println!("{name}: a worker does not come back from its task"),
         Event::WorkerFree(..) => println!("{name}: it has come back"),
         Event::Stalled(_, held) => {
-            let Snapshot {
-                alive_tasks,
-                queued,
-                ..
-            } = report.metrics;
-            println!("{name}: no task runs, workers {held:?} are held");
-            println!("{name}: {alive_tasks} tasks alive, {queued} queued");
+            let alive = report.metrics.alive_tasks;
+            println!("{name}: no task runs, workers {held:?} are held, {alive} tasks are alive");
         }
         Event::Recovered(_) => println!("{name}: tasks run again"),
         Event::Ended => println!("{name}: has shut down"),

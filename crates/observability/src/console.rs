@@ -41,6 +41,30 @@
 //! - Whoever reaches the address sees your tasks, their names and your files' paths. Bind to
 //!   `127.0.0.1`, and come through a tunnel.
 //! - On a taken address the layer's thread panics, and the program goes on unseen; here it is an error.
+//!
+//! ## What it shows
+//! The example, 12 seconds after its start, with tokio-console 0.1.14, console-subscriber 0.5.0 and
+//! tokio 1.54.1; left out are the frames, and the last column with the line that spawned the task:
+//! ```text
+//! ⚠ 1 tasks have woken themselves over 50% of the time
+//! ⚠ 1 tasks have lost their wakers
+//! ⚠ 1 tasks have never yielded (threshold 1000ms)
+//!
+//! Warn  ID  State  Name          Total▿ Busy   Sched  Idle   Polls  Kind
+//!         3 ▶                       12s    12s    0ns  445µs 1      blocking
+//!         5 ▶                       12s    12s    0ns  993µs 1      blocking
+//!         6 ⏸                       12s  718µs    0ns    12s 1      block_on
+//!         7 ⏸      healthy-1        12s   34ms   14ms    12s 118    task
+//!         8 ⏸      healthy-2        12s   32ms   14ms    12s 118    task
+//!         9 ⏸      healthy-3        12s   38ms    2ms    12s 119    task
+//! ⚠ 1    10 ▶      parse-everyth    12s    12s    0ns  473µs 1      task
+//! ⚠ 1    11 ⏫     poll-for-work    12s     7s     5s  526µs 446916 task
+//! ⚠ 1    12 ⏸      wait-for-repl    12s    9µs    0ns    12s 1      task
+//! ```
+//! - `parse-everyth`: one poll, busy for as long as it is alive. It has never come to an await.
+//! - `poll-for-work`: 37,000 polls a second and no work. A loop of `yield_now` looks the same but for
+//!   the warning: there it is the runtime that wakes the task, and not the task itself.
+//! - `wait-for-repl`: idle, and nobody holds a waker of it. It will never go on.
 #![allow(
     unexpected_cfgs,
     reason = "cargo does not know the flag, unless the manifest's [lints] name it"
@@ -61,7 +85,8 @@ use tracing_subscriber::registry::LookupSpan;
 pub enum ConsoleError {
     /// The build lacks the flag.
     #[error(
-        "this build has no tokio_unstable: build with RUSTFLAGS=\"--cfg tokio_unstable\", in a target folder of its own"
+        "this build lacks the flag tokio_unstable: build with RUSTFLAGS=\"--cfg tokio_unstable\", \
+         in a target folder of its own"
     )]
     FlagMissing,
     /// Nothing can listen on the address.

@@ -83,7 +83,7 @@ impl<T> InSpan<T> {
         InSpan::of(value, span)
     }
 
-    /// Calls `handler` with the value, in the span. For a handler that awaits, [`handle`](Self::handle).
+    /// Calls `handler` with the value, in the span. One that awaits is for [`handle`](Self::handle).
     pub fn in_scope<R>(self, handler: impl FnOnce(T) -> R) -> R {
         let (value, span) = self.into_parts();
         span.in_scope(|| handler(value))
