@@ -22,17 +22,19 @@
 //! cargo add tracing
 //! cargo add tracing-subscriber
 //! ```
-//! It brings tonic and prost, some 90 crates. Only the build with the flag needs them, if the first
-//! line's entry in `Cargo.toml` stands under another heading:
-//! ```toml
-//! [target.'cfg(tokio_unstable)'.dependencies]
-//! console-subscriber = "0.5"
-//! ```
-//! Build in a folder of its own, since the flag rebuilds everything, and look:
+//!
+//! ## Build with the flag
+//! In a folder of its own, since the flag rebuilds everything; and look:
 //! ```console
 //! RUSTFLAGS="--cfg tokio_unstable" cargo run --target-dir target/console
 //! cargo install tokio-console --locked
 //! tokio-console http://127.0.0.1:6669
+//! ```
+//! The first crate brings some 80 others, tonic and prost among them. Only the build with the flag
+//! compiles them if its entry in `Cargo.toml` stands under another heading:
+//! ```toml
+//! [target.'cfg(tokio_unstable)'.dependencies]
+//! console-subscriber = "0.5"
 //! ```
 //!
 //! ## Watch out

@@ -95,8 +95,8 @@ pub struct WorkerChange {
 pub struct Settings {
     /// The pause between a sign of life and the next question.
     pub period: Duration,
-    /// How long the runtime may take to answer, and a worker to come back. What is longer is reported
-    /// within this time and two periods from its beginning.
+    /// How long the runtime may take to answer, and a worker to come back. A stall is reported within
+    /// this time and a period from its beginning, a held worker within this time and two periods.
     pub limit: Duration,
 }
 

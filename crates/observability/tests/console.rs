@@ -105,6 +105,25 @@ mod with_the_flag {
     }
 
     #[tokio::test]
+    async fn a_task_that_has_ended_is_told_of_for_as_long_as_asked() {
+        for (retention, is_told) in [(KEPT, true), (Duration::from_millis(1), false)] {
+            let (layer, address) = console(LOCAL, retention).unwrap();
+            let _guard =
+                tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+            let ended = spawn_named("ended", async {}).unwrap();
+            ended.await.unwrap();
+            // What is late is a moment's matter: the updates come once a second.
+            for _ in 0..10 {
+                if sees(address, "ended", 1).await == is_told {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            assert_eq!(sees(address, "ended", 1).await, is_told);
+        }
+    }
+
+    #[tokio::test]
     async fn harm_a_filter_of_the_whole_registry_hides_every_task() {
         let (layer, address) = console(LOCAL, KEPT).unwrap();
         let subscriber = tracing_subscriber::registry()

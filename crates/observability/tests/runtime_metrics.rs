@@ -367,10 +367,11 @@ fn the_end_of_the_runtime_is_the_last_report() {
     }
     // In the middle of a stall: it has not recovered.
     let runtime = one_thread();
-    let (_watchdog, reports) = watch(&runtime, SETTINGS);
+    let (watchdog, reports) = watch(&runtime, SETTINGS);
     assert!(matches!(next(&reports).event, Event::Stalled(..)));
     drop(runtime);
     assert_eq!(next(&reports).event, Event::Ended);
+    assert_eq!(watchdog.signs_of_life(), 0);
 }
 
 #[test]
@@ -439,6 +440,9 @@ fn a_snapshot_counts_tasks_queue_and_workers_and_their_difference_is_the_periods
         change.workers[0].parks >= 5 && !change.workers[0].held,
         "{change:?}"
     );
+
+    let nothing = slept.since(&slept);
+    assert_eq!(nothing.workers[0].parks, 0, "and not since the start");
 
     let tasks: Vec<_> = (0..3).map(|_| runtime.spawn(async {})).collect();
     let waiting = Snapshot::of(&runtime.metrics());
