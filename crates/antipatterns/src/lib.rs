@@ -63,6 +63,7 @@
 //! | [`endless_pool_wait`] | four requests on four connections stand still for ever, and so does all who come later | `deadpool_pool` |
 //! | [`half_transaction`] | the next user's `COMMIT` commits half a transfer: 170 of 200 are left | `transactions` |
 //! | [`vacuous_paused_test`] | three test helpers that pass with a period of a year | `paused_clock` |
+//! | [`entered_span`] | a span's guard across an await: events of one request carry the id of another | `spans` |
 //!
 //! ## Go on with
 //! - [CPU-bound tasks and blocking code](https://docs.rs/tokio/latest/tokio/index.html#cpu-bound-tasks-and-blocking-code):
@@ -131,3 +132,4 @@ pub mod retry_storm;
 pub mod endless_pool_wait;
 pub mod half_transaction;
 pub mod vacuous_paused_test;
+pub mod entered_span;

@@ -23,6 +23,7 @@
 //! | [`pooling`](../pooling/index.html) | few connections, many tasks |
 //! | [`testing`](../testing/index.html) | prove that it is right |
 //! | [`antipatterns`](../antipatterns/index.html) | what harms, and how much |
+//! | [`observability`](../observability/index.html) | look inside a program that runs |
 //!
 //! # The command `cargo cookbook`
 //!
