@@ -120,7 +120,8 @@ where
     if !cfg!(tokio_unstable) {
         return Err(ConsoleError::FlagMissing);
     }
-    // The layer binds in its thread and panics there, so that nobody hears of it. It binds again.
+    // The layer binds in its thread and panics there, so that nobody hears of it. Tried here first,
+    // an address that is taken is an error, unless it is taken in the moment in between.
     let free = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     let free = free.map_err(|source| ConsoleError::Address { address, source })?;
     Ok((layer(free, retention), free))
