@@ -186,10 +186,11 @@ fn one_thread() -> Runtime {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "that it panics is the claim")]
 fn what_tokio_says_of_the_wrong_place() {
     let runtime = one_thread();
     panics("Cannot start a runtime from within a runtime", || {
-        runtime.block_on(async { Handle::current().block_on(ready(())) })
+        runtime.block_on(async { Handle::current().block_on(ready(())) });
     });
     panics(
         "Cannot block the current thread from within a runtime",
@@ -217,7 +218,7 @@ fn what_tokio_says_of_the_wrong_place() {
     );
     panics(
         "`spawn_local` called from outside of a `task::LocalSet` or `runtime::LocalRuntime`",
-        || runtime.block_on(async { tokio::task::spawn_local(ready(())) }),
+        || runtime.block_on(async { drop(tokio::task::spawn_local(ready(()))) }),
     );
 }
 
@@ -239,7 +240,7 @@ fn what_tokio_says_of_a_runtime_that_lacks_something() {
         },
     );
     panics("time is not frozen", || {
-        one_thread().block_on(async { tokio::time::advance(Duration::from_secs(1)).await })
+        one_thread().block_on(async { tokio::time::advance(Duration::from_secs(1)).await });
     });
     panics(
         "A Tokio 1.x context was found, but it is being shutdown.",
@@ -247,7 +248,7 @@ fn what_tokio_says_of_a_runtime_that_lacks_something() {
             let gone = one_thread();
             let handle = gone.handle().clone();
             drop(gone);
-            handle.block_on(async { sleep(Duration::from_secs(1)).await })
+            handle.block_on(async { sleep(Duration::from_secs(1)).await });
         },
     );
 }
@@ -278,7 +279,7 @@ fn what_is_said_of_a_future_that_has_ended() {
     panics("`async fn` resumed after completion", || {
         let mut ended = pin!(async {});
         runtime.block_on(ended.as_mut());
-        runtime.block_on(ended)
+        runtime.block_on(ended);
     });
     panics("JoinHandle polled after completion", || {
         runtime.block_on(async {
