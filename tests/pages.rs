@@ -32,10 +32,19 @@ struct Row {
     tests: Vec<(String, String)>,
 }
 
-/// What is in backticks.
+/// What is in backticks, or in double ones if there are single ones in it.
 fn code(text: &str) -> Vec<String> {
-    let code = text.split('`').skip(1).step_by(2);
-    code.map(str::to_owned).collect()
+    let mut code = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('`') {
+        let mark = if after.starts_with('`') { "`` " } else { "`" };
+        let (inside, behind) = after[mark.trim_end().len() - 1..]
+            .split_once(&mark.chars().rev().collect::<String>())
+            .expect("a code span ends");
+        code.push(inside.trim().to_owned());
+        rest = behind;
+    }
+    code
 }
 
 /// Each link's text and target.
