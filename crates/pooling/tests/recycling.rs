@@ -145,6 +145,21 @@ async fn what_has_been_idle_is_verified_and_what_is_fresh_costs_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_used_again_in_time_is_trusted_however_old_it_is() {
+    let recycling = Recycling {
+        verify_after: Duration::from_secs(1),
+        ..ALWAYS
+    };
+    let (pool, _, counts) = hooked(recycling, 8);
+    fill(&pool, 8).await;
+    for _ in 0..2 {
+        sleep(Duration::from_millis(600)).await;
+        fill(&pool, 8).await;
+    }
+    assert_eq!(counted(&counts), (16, 0, 0));
+}
+
+#[tokio::test]
 async fn harm_what_was_used_just_now_is_trusted_and_may_be_dead() {
     let recycling = Recycling {
         verify_after: LIMIT,
