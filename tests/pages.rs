@@ -13,6 +13,7 @@ use std::time::Duration;
 use cookbook::Catalog;
 use cookbook::search::Index;
 use futures_util::FutureExt;
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -24,59 +25,54 @@ fn root() -> &'static Path {
 
 // ------------------------------------------------------------------------------------- the page
 
-/// A row of the page's tables.
+/// A row of a page's tables.
+#[derive(Default)]
 struct Row {
+    /// The first cell.
     seen: String,
+    /// What is set as code in it.
+    messages: Vec<String>,
+    /// What is set as code in the last cell, outside of links.
+    last: Vec<String>,
     recipes: Vec<String>,
     /// The name of a test, and its file.
     tests: Vec<(String, String)>,
 }
 
-/// What is in backticks, or in double ones if there are single ones in it.
-fn code(text: &str) -> Vec<String> {
-    let mut code = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('`') {
-        let mark = if after.starts_with('`') { "`` " } else { "`" };
-        let (inside, behind) = after[mark.trim_end().len() - 1..]
-            .split_once(&mark.chars().rev().collect::<String>())
-            .expect("a code span ends");
-        code.push(inside.trim().to_owned());
-        rest = behind;
-    }
-    code
-}
-
-/// Each link's text and target.
-fn links(cell: &str) -> Vec<(String, String)> {
-    let links = cell.split('[').skip(1);
-    links
-        .filter_map(|link| {
-            let (text, rest) = link.split_once("](")?;
-            let (target, _) = rest.split_once(')')?;
-            Some((text.replace('`', ""), target.to_owned()))
-        })
-        .collect()
-}
-
 fn rows(page: &str) -> Vec<Row> {
     let text = fs::read_to_string(root().join(page)).unwrap();
-    let rows = text
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
-    let rows = rows.filter(|line| line.contains("]("));
-    rows.map(|line| {
-        let (seen, rest) = line.trim_matches(['|', ' ']).split_once(" | ").unwrap();
-        let (tests, recipes): (Vec<_>, Vec<_>) = links(rest)
-            .into_iter()
-            .partition(|(_, target)| target.contains("tests/"));
-        Row {
-            seen: seen.to_owned(),
-            recipes: recipes.into_iter().map(|(_, target)| target).collect(),
-            tests,
+    let mut rows = Vec::new();
+    let (mut row, mut cell) = (Row::default(), 0);
+    let mut link: Option<(String, String)> = None;
+    for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
+        match event {
+            Event::Start(Tag::TableRow) => (row, cell) = (Row::default(), 0),
+            Event::End(TagEnd::TableRow) => rows.push(std::mem::take(&mut row)),
+            Event::Start(Tag::TableCell) => row.last.clear(),
+            Event::End(TagEnd::TableCell) => cell += 1,
+            Event::Start(Tag::Link { dest_url, .. }) => {
+                link = Some((String::new(), dest_url.to_string()));
+            }
+            Event::End(TagEnd::Link) => match link.take() {
+                Some((name, file)) if file.contains("tests/") => row.tests.push((name, file)),
+                Some((_, file)) => row.recipes.push(file),
+                None => {}
+            },
+            Event::Text(text) | Event::Code(text) if link.is_some() => {
+                link.as_mut().unwrap().0.push_str(&text);
+            }
+            Event::Text(text) if cell == 0 => row.seen.push_str(&text),
+            Event::Code(code) => {
+                if cell == 0 {
+                    row.seen.push_str(&code);
+                    row.messages.push(code.to_string());
+                }
+                row.last.push(code.to_string());
+            }
+            _ => {}
         }
-    })
-    .collect()
+    }
+    rows
 }
 
 /// The text of a test's file, and what the compiler said of the cases beside it.
@@ -113,7 +109,7 @@ fn every_symptom_names_a_recipe_and_a_test_that_quotes_its_message() {
     for row in rows {
         // In the source of a test a quotation mark has a backslash.
         let said = proofs(&row).replace('\\', "");
-        for message in code(&row.seen).iter().filter(|text| text.contains(' ')) {
+        for message in row.messages.iter().filter(|text| text.contains(' ')) {
             assert!(said.contains(message), "no test of it quotes {message:?}");
         }
     }
@@ -131,20 +127,15 @@ fn every_erratum_names_a_recipe_and_a_test() {
 #[test]
 fn every_practice_names_a_recipe_a_test_and_only_lints_that_are_on() {
     let page = "PRACTICES.md";
-    assert_eq!(rows(page).len(), 10);
-    for row in &rows(page) {
+    let rows = rows(page);
+    assert_eq!(rows.len(), 10);
+    for row in &rows {
         proofs(row);
     }
     let on = fs::read_to_string(root().join("Cargo.toml")).unwrap()
         + &fs::read_to_string(root().join("clippy.toml")).unwrap();
-    let text = fs::read_to_string(root().join(page)).unwrap();
-    let lints = text
-        .lines()
-        .filter(|line| line.starts_with("| ") && line.contains("]("));
-    let lints =
-        lints.flat_map(|line| code(line.trim_matches(['|', ' ']).rsplit(" | ").next().unwrap()));
     let mut count = 0;
-    for lint in lints {
+    for lint in rows.iter().flat_map(|row| &row.last) {
         let is_on = if lint.contains("::") {
             on.contains(&format!("path = \"{lint}\""))
         } else {
