@@ -1,8 +1,10 @@
 //! cargo bench -p middleware --bench stack
 //!
 //! What a call costs behind the layers of `stack`, put on one at a time from the inside out: the
-//! table of the section page. The service adds one and waits for nothing; each call is awaited before
-//! the next, so the queue is never longer than one, and no limit is ever reached.
+//! table of the section page. The service adds one and waits for nothing, and no limit is ever
+//! reached. One caller awaits each call before the next; 64 callers do so beside each other, and the
+//! figure is the time for all, divided by their calls. Without a buffer there is one caller only: the
+//! rate limit cannot be cloned.
 //!
 //! All rows take turns within a round. A figure is the fastest of the rounds, which a busy machine
 //! changes least, for a runtime of one thread and for one of two.
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use middleware::stack::{Settings, stack};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::Instant;
 use tower::retry::Policy;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -28,6 +31,7 @@ const SETTINGS: Settings = Settings {
 };
 
 const ENOUGH: usize = 1 << 20;
+const CALLERS: u32 = 64;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A policy that looks at each result, and keeps each request for another try.
@@ -58,14 +62,45 @@ where
 {
     let started = Instant::now();
     for request in 0..calls {
-        let ready = service.ready().await.map_err(Into::into)?;
+        // Or load shed, which asks once, takes a budget that is spent for a queue that is full.
+        let ready = unconstrained(service.ready()).await.map_err(Into::into)?;
         let response = ready.call(request.into()).await.map_err(Into::into)?;
         black_box(response);
     }
     Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(calls))
 }
 
-async fn round(calls: u32) -> Result<Vec<(&'static str, f64)>, BoxError> {
+/// Nanoseconds a call: one caller, and many.
+type Sample = (f64, Option<f64>);
+
+async fn alone<S>(service: S, calls: u32) -> Result<Sample, BoxError>
+where
+    S: Service<u64, Response = u64>,
+    S::Error: Into<BoxError>,
+{
+    Ok((measure(service, calls).await?, None))
+}
+
+async fn shared<S>(service: S, calls: u32) -> Result<Sample, BoxError>
+where
+    S: Service<u64, Response = u64, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<BoxError> + Send,
+{
+    let one = measure(service.clone(), calls).await?;
+    let each = calls.div_ceil(CALLERS);
+    let mut callers = JoinSet::new();
+    let started = Instant::now();
+    for _ in 0..CALLERS {
+        callers.spawn(measure(service.clone(), each));
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended??;
+    }
+    let many = started.elapsed().as_secs_f64() * 1e9 / f64::from(each * CALLERS);
+    Ok((one, Some(many)))
+}
+
+async fn round(calls: u32) -> Result<Vec<(&'static str, Sample)>, BoxError> {
     let service = service_fn(add_one);
     let tries = ServiceBuilder::new().timeout(SECOND);
     let rate = ServiceBuilder::new()
@@ -79,26 +114,23 @@ async fn round(calls: u32) -> Result<Vec<(&'static str, f64)>, BoxError> {
     let limit = ServiceBuilder::new().timeout(SECOND).layer(retry.clone());
     let shed = ServiceBuilder::new().load_shed().layer(limit.clone());
     Ok(vec![
-        ("the bare service", measure(service, calls).await?),
+        ("the bare service", alone(service, calls).await?),
         (
             "+ limit of a try",
-            measure(tries.service(service), calls).await?,
+            alone(tries.service(service), calls).await?,
         ),
-        ("+ rate limit", measure(rate.service(service), calls).await?),
+        ("+ rate limit", alone(rate.service(service), calls).await?),
         (
             "+ concurrency limit",
-            measure(places.service(service), calls).await?,
+            alone(places.service(service), calls).await?,
         ),
-        ("+ buffer", measure(buffer.service(service), calls).await?),
-        ("+ retry", measure(retry.service(service), calls).await?),
-        (
-            "+ time limit",
-            measure(limit.service(service), calls).await?,
-        ),
-        ("+ load shed", measure(shed.service(service), calls).await?),
+        ("+ buffer", shared(buffer.service(service), calls).await?),
+        ("+ retry", shared(retry.service(service), calls).await?),
+        ("+ time limit", shared(limit.service(service), calls).await?),
+        ("+ load shed", shared(shed.service(service), calls).await?),
         (
             "`stack`: + errors told apart, a clone a call",
-            measure(stack(SETTINGS, Never, service), calls).await?,
+            shared(stack(SETTINGS, Never, service), calls).await?,
         ),
     ])
 }
@@ -107,20 +139,20 @@ fn fastest(
     runtime: &Runtime,
     rounds: usize,
     calls: u32,
-) -> Result<Vec<(&'static str, f64)>, BoxError> {
-    let mut samples: Vec<(&str, Vec<f64>)> = Vec::new();
+) -> Result<Vec<(&'static str, Sample)>, BoxError> {
+    let mut fastest: Vec<(&str, Sample)> = Vec::new();
     for _ in 0..rounds {
         // In a task, as in a program: `block_on` goes to sleep between two polls of its own future.
         let round = runtime.block_on(async { tokio::spawn(round(calls)).await })??;
-        samples.resize_with(round.len(), Default::default);
-        for ((name, figures), (row, figure)) in samples.iter_mut().zip(round) {
-            *name = row;
-            figures.push(figure);
+        if fastest.is_empty() {
+            fastest.clone_from(&round);
+        }
+        for ((_, fastest), (_, sample)) in fastest.iter_mut().zip(round) {
+            fastest.0 = fastest.0.min(sample.0);
+            fastest.1 = fastest.1.zip(sample.1).map(|(a, b)| a.min(b));
         }
     }
-    let fastest =
-        |(name, figures): (_, Vec<f64>)| (name, figures.into_iter().fold(f64::INFINITY, f64::min));
-    Ok(samples.into_iter().map(fastest).collect())
+    Ok(fastest)
 }
 
 fn main() -> Result<(), BoxError> {
@@ -131,11 +163,18 @@ fn main() -> Result<(), BoxError> {
         .worker_threads(2)
         .enable_time()
         .build()?;
-    println!("| Nanoseconds a call | one thread | two threads |");
-    println!("| --- | ---: | ---: |");
+    println!(
+        "| Nanoseconds a call | one thread: 1 caller | {CALLERS} | two threads: 1 | {CALLERS} |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    let many = |many: Option<f64>| many.map_or(String::new(), |many| format!("{many:.0}"));
     let rows = fastest(&one, rounds, calls)?;
     for ((name, one), (_, two)) in rows.into_iter().zip(fastest(&two, rounds, calls)?) {
-        println!("| {name} | {one:.0} | {two:.0} |");
+        let (one_many, two_many) = (many(one.1), many(two.1));
+        println!(
+            "| {name} | {:.0} | {one_many} | {:.0} | {two_many} |",
+            one.0, two.0
+        );
     }
     Ok(())
 }

@@ -6,6 +6,9 @@
 //! *Alone*: one task, nothing else. *With a query*: the same, and a `SELECT 1` in between. *100
 //! tasks*: as many share 8 connections, each with its query; the time for all, divided by their
 //! number. All rows take turns within a short round; a figure is the median of 150 rounds.
+//!
+//! The last two lines are what a recipe adds to the crate alone: the median of the ratios within a
+//! round, where the two stood next to each other and took turns to go first.
 
 use std::error::Error;
 use std::future::Future;
@@ -26,6 +29,9 @@ use tokio_postgres::{Client, Config, NoTls};
 
 const SIZE: u16 = 8;
 const TASKS: usize = 100;
+/// Rows, each followed by its recipe.
+const VERIFIED: usize = 2;
+const CHECKED: usize = 6;
 const LIMIT: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -228,15 +234,21 @@ fn main() -> Result<()> {
     let trial = std::env::args().any(|argument| argument == "--test");
     let (rounds, count) = if trial { (1, 1) } else { (150, 100) };
     let server = Postgres::start()?;
-    let config: Config = server.url().parse()?;
+    let mut config: Config = server.url().parse()?;
+    // As the recipes do: the server sets a timer for each statement, which is not free.
+    config.options(format!("-c statement_timeout={}", LIMIT.as_millis()));
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let rows = runtime.block_on(rows(&config))?;
     let mut samples = vec![[const { Vec::new() }; 3]; rows.len()];
-    for _ in 0..rounds {
-        for ((_, measure), samples) in rows.iter().zip(&mut samples) {
+    for round in 0..rounds {
+        let mut turns: Vec<_> = rows.iter().zip(&mut samples).collect();
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for ((_, measure), samples) in turns {
             let sample = runtime.block_on(async { measure(count).await })?;
             for (samples, figure) in samples.iter_mut().zip(sample) {
                 samples.push(figure);
@@ -245,12 +257,30 @@ fn main() -> Result<()> {
     }
     println!("| Microseconds | alone | with a query | 100 tasks, 8 connections |");
     println!("| --- | ---: | ---: | ---: |");
-    for ((name, _), samples) in rows.iter().zip(samples) {
-        let [alone, with_query, many] = samples.map(|mut samples: Vec<f64>| {
-            samples.sort_by(f64::total_cmp);
-            samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
-        });
+    for ((name, _), samples) in rows.iter().zip(&samples) {
+        let [alone, with_query, many] = samples.each_ref().map(|figures| median(figures.clone()));
         println!("| {name} | {alone:.1} | {with_query:.0} | {many:.0} |");
     }
+    for (bare, recipe) in [(VERIFIED, VERIFIED + 1), (CHECKED, CHECKED + 1)] {
+        let (Some((name, _)), Some(bare), Some(recipe)) =
+            (rows.get(bare), samples.get(bare), samples.get(recipe))
+        else {
+            return Err("no such row".into());
+        };
+        let ratio = |(bare, recipe): (&Vec<f64>, &Vec<f64>)| {
+            let pairs = bare.iter().zip(recipe);
+            format!(
+                "{:.3}",
+                median(pairs.map(|(bare, recipe)| recipe / bare).collect())
+            )
+        };
+        let ratios: Vec<_> = bare.iter().zip(recipe).map(ratio).collect();
+        println!("| {name}: recipe / bare | {} |", ratios.join(" | "));
+    }
     Ok(())
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
