@@ -129,7 +129,9 @@ fn mended_it_cleans_up_after_either_and_the_second_ends_it() {
         let mut program = Program::start(true);
         program.send(signal);
         program.says("cleaning up\n");
+        let stdin = program.0.stdin.take(); // or `wait` closes it, which ends the cleanup as well
         program.send(Signal::INT);
         assert_eq!(program.0.wait().unwrap().code(), Some(130));
+        drop(stdin);
     }
 }

@@ -99,7 +99,7 @@ impl<C: Clone + PartialEq + Send + Sync + 'static> ConfigWatch<C> {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without timers.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///
@@ -140,6 +140,10 @@ impl<C: Clone + PartialEq + Send + Sync + 'static> ConfigWatch<C> {
     /// # Errors
     ///
     /// [`LoadError`] if the file is not good. The value stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// If polled outside of a Tokio runtime.
     ///
     /// # Cancel safety
     ///

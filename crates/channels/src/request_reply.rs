@@ -91,7 +91,7 @@ impl<Q, A> Handle<Q, A> {
     ///
     /// # Panics
     ///
-    /// If awaited outside of a Tokio runtime, or in one without timers.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///

@@ -49,7 +49,7 @@ use tokio::io::AsyncReadExt;
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or if `check` does.
+/// If polled outside of a Tokio runtime, or if `check` does.
 ///
 /// # Cancel safety
 ///

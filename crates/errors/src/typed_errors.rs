@@ -106,7 +106,7 @@ impl Columns {
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime with timers, or if `read` does.
+/// If polled outside of a Tokio runtime with timers, or if `read` does.
 ///
 /// # Cancel safety
 ///

@@ -102,7 +102,7 @@ impl DurableFile {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or if `content.as_ref()` does.
+    /// If polled outside of a Tokio runtime, or if `content.as_ref()` does.
     ///
     /// # Cancel safety
     ///
@@ -143,7 +143,7 @@ impl DurableFile {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime.
+    /// If polled outside of a Tokio runtime.
     ///
     /// # Cancel safety
     ///

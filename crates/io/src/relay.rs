@@ -132,6 +132,10 @@ pub enum Operation {
 /// Afterwards, or when it is dropped, the streams are the caller's. After any other end than
 /// [`End::Finished`] **drop them**: they are open, and bytes are missing between them.
 ///
+/// # Panics
+///
+/// If polled outside of a Tokio runtime, or in one without timers.
+///
 /// # Cancel safety
 ///
 /// Dropped before it is done, it loses the bytes in its buffers and the counts; the streams stay

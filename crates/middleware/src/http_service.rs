@@ -123,6 +123,10 @@ pub enum Ended {
 /// request is answered, and after `grace` cuts off what is left. When it returns, no request is
 /// being worked on any more.
 ///
+/// # Panics
+///
+/// If polled outside of a Tokio runtime, or in one without I/O or timers.
+///
 /// # Cancel safety
 ///
 /// Dropping it cuts off all connections, and what they work on.

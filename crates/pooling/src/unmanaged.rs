@@ -134,7 +134,7 @@ impl<T> Lender<T> {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime with timers, unless the limit is zero.
+    /// If polled outside of a Tokio runtime with timers, unless the limit is zero.
     ///
     /// # Cancel safety
     ///

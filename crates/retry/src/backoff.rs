@@ -99,6 +99,10 @@ pub enum RetryError<E> {
 ///
 /// [`RetryError`], with the last error.
 ///
+/// # Panics
+///
+/// If `operation` or `judge` does. If polled outside of a Tokio runtime, or in one without timers.
+///
 /// # Cancel safety
 ///
 /// Dropped before it is done, it drops the try under way, and makes no other.

@@ -89,6 +89,11 @@ impl Policy {
 ///
 /// [`RetryError`].
 ///
+/// # Panics
+///
+/// If `operation`, `judge` or `notify` does. If polled outside of a Tokio runtime, or in one without
+/// timers.
+///
 /// # Cancel safety
 ///
 /// Dropped before it is done, it drops the try under way, and makes no other.

@@ -143,6 +143,11 @@ impl CircuitBreaker {
     ///
     /// [`CallError`]: refused, timed out, or the error of `call` itself.
     ///
+    /// # Panics
+    ///
+    /// If `call` or `is_failure` does: a call that panics counts as a failure. If polled outside of a
+    /// Tokio runtime, or in one without timers.
+    ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, it drops the call, which then counts as nothing; a probe makes room

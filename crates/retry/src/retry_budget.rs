@@ -11,7 +11,7 @@
 //! ## Use something else when
 //! - the question is when to try again: `backoff`, whose `judge` can ask this budget;
 //! - nothing should be sent at all while the other side is down: `circuit_breaker`;
-//! - requests pass through tower services: the `retry` layer, with `tower::retry::budget`.
+//! - requests pass through tower services: `retry_layer`, which has a budget.
 //!
 //! ## Add to your project
 //! ```console

@@ -154,6 +154,10 @@ pub fn client(limits: Limits) -> ClientBuilder {
 ///
 /// [`SendError`].
 ///
+/// # Panics
+///
+/// If polled outside of a Tokio runtime, or in one without I/O or timers.
+///
 /// # Cancel safety
 ///
 /// Dropped before it is done, it closes the connection of the try under way and makes no other; the

@@ -205,7 +205,7 @@ async fn retry_after_is_obeyed_in_both_forms_and_beyond_the_cap() {
             panic!("{head}")
         };
         let asked = Duration::from_secs(1);
-        assert!(pause >= asked && pause < asked + A_WHILE, "{pause:?}");
+        assert!(pause >= asked && pause < 2 * asked, "{pause:?}");
     }
 }
 
@@ -224,7 +224,7 @@ async fn a_retry_after_that_says_nothing_sensible_is_passed_over() {
         let [pause] = server.pauses()[..] else {
             panic!("{head}")
         };
-        assert!(pause < A_WHILE, "{head}: {pause:?}");
+        assert!(pause < Duration::from_secs(5), "{head}: {pause:?}");
     }
 }
 
@@ -259,12 +259,12 @@ async fn a_silent_server_is_left_at_the_limit_of_one_try_and_asked_again() {
         ..LIMITS
     };
     let client = client(limits).no_proxy().build().unwrap();
+    // By this side's clock: the server may hear of the first request late.
+    let started = Instant::now();
     let answer = send(&client, &server.request(Method::GET), &POLICY).await;
     assert_eq!(answer.unwrap().status, StatusCode::OK);
-    let [pause] = server.pauses()[..] else {
-        panic!("asked once")
-    };
-    assert!(pause >= A_WHILE, "{pause:?}");
+    assert_eq!(server.heard(), 2);
+    assert!(started.elapsed() >= A_WHILE);
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ impl CpuPool {
     ///
     /// # Panics
     ///
-    /// If awaited outside of a Tokio runtime, or if the system refuses a thread and the runtime has
+    /// If polled outside of a Tokio runtime, or if the system refuses a thread and the runtime has
     /// none for blocking work.
     ///
     /// # Cancel safety

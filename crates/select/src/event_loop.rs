@@ -108,7 +108,7 @@ pub struct ZeroPeriod;
 ///
 /// # Panics
 ///
-/// If awaited outside of a Tokio runtime, or in one without timers.
+/// If polled outside of a Tokio runtime, or in one without timers.
 ///
 /// # Cancel safety
 ///

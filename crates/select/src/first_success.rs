@@ -77,8 +77,8 @@ pub struct AllFailed<E: Display> {
 ///
 /// # Panics
 ///
-/// If an attempt does, which drops the others. If called outside of a Tokio runtime, or in one
-/// without its timer.
+/// If an attempt does, which drops the others. If polled outside of a Tokio runtime, or in one
+/// without timers.
 ///
 /// # Cancel safety
 ///

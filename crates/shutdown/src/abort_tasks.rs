@@ -109,7 +109,7 @@ impl<T> End<T> {
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or in one without its timer.
+/// If polled outside of a Tokio runtime, or in one without timers.
 ///
 /// # Cancel safety
 ///
@@ -130,7 +130,7 @@ pub async fn stop<T>(mut task: JoinHandle<T>, limit: Duration) -> Result<End<T>,
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or in one without its timer.
+/// If polled outside of a Tokio runtime, or in one without timers.
 ///
 /// # Cancel safety
 ///

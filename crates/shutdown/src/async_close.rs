@@ -121,7 +121,7 @@ impl<W: AsyncWrite + Unpin> MustClose<W> {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without its timer.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///

@@ -84,7 +84,7 @@ pub struct ZeroPeriod;
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or in one without its timer.
+/// If called outside of a Tokio runtime, or in one without timers.
 pub fn ticks(
     first: Instant,
     period: Duration,

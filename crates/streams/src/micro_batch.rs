@@ -64,7 +64,7 @@ pub struct Limits {
 ///
 /// # Panics
 ///
-/// Polling it panics outside of a Tokio runtime with its timer enabled, and if `stream` or `weigh`
+/// Polling it panics outside of a Tokio runtime with timers, and if `stream` or `weigh`
 /// does.
 pub fn micro_batch<S, W>(stream: S, limits: Limits, weigh: W) -> MicroBatch<S, W>
 where

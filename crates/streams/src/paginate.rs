@@ -85,7 +85,7 @@ pub enum PageError<K, E> {
 /// left, has `limit` for each page, and may be called again with the same token, so it must be safe
 /// to repeat. An error comes in the place of its page: no item is skipped, none comes twice. The
 /// stream remembers the token of every page, to know one that comes again. It panics if it is polled
-/// outside of a Tokio runtime with its timer enabled, or if `fetch` does.
+/// outside of a Tokio runtime with timers, or if `fetch` does.
 pub fn paginate<T, K, E, F, P>(
     start: Option<K>,
     limit: Duration,

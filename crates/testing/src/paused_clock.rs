@@ -241,7 +241,7 @@ pub enum NotSettled {
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime.
+/// If polled outside of a Tokio runtime.
 ///
 /// # Cancel safety
 ///
@@ -261,7 +261,7 @@ pub async fn run_for(duration: Duration) -> Result<(), NotSettled> {
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime.
+/// If polled outside of a Tokio runtime.
 ///
 /// # Cancel safety
 ///

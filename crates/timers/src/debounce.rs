@@ -92,7 +92,7 @@ impl<T, M: FnMut(&mut T, T)> Debounce<T, M> {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without its timer.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///

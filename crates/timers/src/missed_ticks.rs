@@ -74,7 +74,7 @@ impl Ticker {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without its timer.
+    /// If called outside of a Tokio runtime, or in one without timers.
     pub fn new(
         first: Instant,
         period: Duration,

@@ -109,7 +109,8 @@ pub struct ZeroPeriod;
 ///
 /// # Panics
 ///
-/// If `after_run` does, or a destructor in a run that is cut off. If polled outside of a Tokio runtime, or in one without timers.
+/// If `after_run` does, or a destructor in a run that is cut off. If polled outside of a Tokio runtime,
+/// or in one without timers.
 ///
 /// # Cancel safety
 ///

@@ -79,7 +79,7 @@ impl Alarm {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without its timer.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///
@@ -136,7 +136,7 @@ impl IdleTimeout {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime, or in one without its timer.
+    /// If polled outside of a Tokio runtime, or in one without timers.
     ///
     /// # Cancel safety
     ///
@@ -163,7 +163,7 @@ impl IdleTimeout {
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or in one without its timer.
+/// If polled outside of a Tokio runtime, or in one without timers.
 ///
 /// # Cancel safety
 ///
