@@ -188,6 +188,13 @@ async fn a_bad_file_keeps_the_last_good_value_and_is_reported_until_it_is_good_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_shown_by_its_path() {
+    let conf = Conf::new("1");
+    let shown = format!("{:?}", conf.start(EVERY).await);
+    assert_eq!(shown, format!("ConfigWatch({})", conf.path().display()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_is_not_good_at_the_start_is_an_error_with_its_path_and_cause() {
     let start = |conf: &Conf| ConfigWatch::start(conf.path(), EVERY, parse);
     let conf = Conf::new("many");

@@ -122,6 +122,16 @@ async fn the_deadline_covers_the_wait_for_room_and_for_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_without_an_end_is_thirty_years() {
+    let (silent, inbox) = actor(ONE);
+    let _task = tokio::spawn(inbox.serve(async |()| pending().await));
+    let started = Instant::now();
+    let answer: Result<(), _> = silent.call((), Duration::MAX).await;
+    assert_eq!(answer, Err(CallError::Unanswered));
+    assert_eq!(started.elapsed().as_secs() / (365 * 86_400), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn enormous_limits_are_no_panic() {
     let (adder, _task) = adder(NonZeroUsize::MAX);
     assert_eq!(adder.call(1, Duration::MAX).await, Ok(1));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use channels::work_queue::{Closed, Limits, Outcomes, Queue, TryPushError, work_queue};
+use futures_util::FutureExt;
 use testing::every_await_point::{Outcome as Round, every_await_point};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -161,6 +162,15 @@ async fn closing_refuses_new_jobs_and_drains_the_queued_ones() {
         Err(Closed(3)),
         "it waited for room when the queue closed"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_right_after_the_close_is_refused_though_there_is_room() {
+    let (queue, outcomes) = slow_queue(1, 2);
+    outcomes.close();
+    // No other task has had a turn since.
+    assert_eq!(queue.try_push(0), Err(TryPushError::Closed(0)));
+    assert_eq!(queue.push(1).now_or_never(), Some(Err(Closed(1))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,14 +3,16 @@
 
 use std::cell::RefCell;
 use std::future::pending;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use shutdown::async_close::{Cause, MustClose};
 use testing::capture_events::Capture;
 use testing::every_await_point::{Outcome, every_await_point};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -120,6 +122,35 @@ async fn an_early_return_a_panic_and_an_abort_are_told_too() {
         task.await.unwrap_err();
     });
     assert_eq!(told.await.len(), 1, "an abort");
+}
+
+#[tokio::test]
+async fn it_takes_several_slices_at_once_if_its_writer_does() {
+    let takes_several = MustClose::new("a vector", Vec::new());
+    assert!(takes_several.is_write_vectored());
+    let takes_one = MustClose::new("as most", OneSlice);
+    assert!(!takes_one.is_write_vectored());
+}
+
+/// A writer as most are, which does not say that it takes several.
+struct OneSlice;
+
+impl AsyncWrite for OneSlice {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 #[tokio::test(start_paused = true)]

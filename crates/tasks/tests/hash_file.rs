@@ -93,6 +93,15 @@ async fn a_missing_file_is_an_error_with_its_path_and_the_systems_reason() {
     assert_eq!(source.unwrap().kind(), io::ErrorKind::NotFound);
 }
 
+/// The memory of this process counts as a regular file, and nothing is at address 0.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_whose_read_fails_is_an_error_and_is_not_read_again() {
+    let hashed = timeout(LIMIT, hash_file("/proc/self/mem")).await.unwrap();
+    let error = hashed.unwrap_err();
+    assert!(matches!(error, HashFileError::Io { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_directory_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();

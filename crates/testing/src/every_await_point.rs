@@ -14,7 +14,7 @@
 //! - a future of yours goes into `select!`, `timeout` or a task that somebody aborts.
 //!
 //! ## Use something else when
-//! - the question is what other threads do in between: explore interleavings with loom or shuttle.
+//! - the question is what other threads do in between: `explore_interleavings`.
 //!
 //! ## Add to your project
 //! ```console
@@ -289,5 +289,5 @@ async fn caught(check: impl Future<Output = ()>) -> Result<(), String> {
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
