@@ -150,6 +150,18 @@ async fn an_enormous_stagger_is_a_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_enormous_stagger_is_thirty_years() {
+    let started = Instant::now();
+    let attempts = (0..2).map(async |number| match number {
+        0 => pending().await,
+        _ => Ok::<_, &str>(()),
+    });
+    let won = first_success(attempts, Duration::MAX).await.unwrap();
+    assert_eq!(won.attempt, 1);
+    assert_eq!(started.elapsed().as_secs() / (365 * 86_400), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_are_made_only_when_they_begin() {
     let made = Cell::new(0);
     let attempts = (0..1_000).map(|number| {

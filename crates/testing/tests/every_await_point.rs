@@ -121,6 +121,20 @@ async fn an_await_point_that_later_rounds_do_not_reach_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_await_point_that_was_tried_in_one_way_only_is_not_counted() {
+    let rounds = Cell::new(0);
+    let but_the_last_time = async |(): &mut ()| {
+        rounds.set(rounds.get() + 1);
+        if rounds.get() < 3 {
+            sleep(Duration::ZERO).await;
+        }
+    };
+    let points = every_await_point(LIMIT, async || (), but_the_last_time, async |(), _| ()).await;
+    assert_eq!(points.unwrap(), 0);
+    assert_eq!(rounds.get(), 3, "whole, suspended and woken");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_only_looks_finds_what_is_there() {
     let look = async |mut receiver: mpsc::Receiver<u8>, _| {
         let mut received = pin!(receiver.recv());

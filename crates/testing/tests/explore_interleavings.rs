@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use shuttle::future::block_on;
+use shuttle::rand::{RngCore, thread_rng};
 use shuttle::sync::Arc;
 use shuttle::thread::spawn;
 use testing::every_await_point::{Outcome, every_await_point};
@@ -336,6 +337,23 @@ fn random_orders_are_counted_once_each_and_are_those_of_the_seed() {
         two_count(explored::Counter::add_naively),
     ));
     assert_ne!(first.1, other.1);
+}
+
+#[test]
+fn shuttles_own_random_numbers_are_those_of_the_seed_and_differ_from_run_to_run() {
+    let drawn = |seed| {
+        let numbers = Arc::new(Mutex::new(BTreeSet::new()));
+        let to_fill = Arc::clone(&numbers);
+        let draw = move || {
+            to_fill.lock().unwrap().insert(thread_rng().next_u64());
+        };
+        _ = explore(random(10, seed), draw).unwrap();
+        let numbers = numbers.lock().unwrap();
+        numbers.clone()
+    };
+    assert_eq!(drawn(1).len(), 10);
+    assert_eq!(drawn(1), drawn(1));
+    assert!(drawn(1).is_disjoint(&drawn(2)));
 }
 
 #[test]
