@@ -159,6 +159,21 @@ async fn a_line_that_grows_bit_by_bit_takes_no_more_room_than_the_limit() {
     assert!(lines.read_buffer().capacity() <= BUFFER, "it stays large");
 }
 
+#[test]
+fn a_line_that_comes_in_pieces_takes_twice_its_length_at_most_and_no_more_than_the_limit() {
+    const LONGEST: usize = 100_000;
+    for (length, piece) in [(100, 1), (LONGEST, 999), (LONGEST, 3_000)] {
+        let mut codec = LineCodec::new(at_most(LONGEST));
+        for piece in vec![b'x'; length].chunks(piece) {
+            assert_eq!(codec.decode(&mut BytesMut::from(piece)).unwrap(), None);
+        }
+        assert_eq!(codec.begun().len(), length);
+        let read = codec.decode(&mut BytesMut::from("\n")).unwrap();
+        let room = read.unwrap().unwrap().capacity();
+        assert!(room <= (2 * length).min(LONGEST + 1), "{room} for {length}");
+    }
+}
+
 #[tokio::test]
 async fn a_line_of_the_limit_is_read_and_one_of_a_byte_more_is_not_however_it_comes() {
     for end in ["\n", "\r\n"] {

@@ -49,6 +49,15 @@ async fn a_burst_ends_when_it_has_been_quiet_for_the_stated_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_shown_by_its_wait_and_whether_a_burst_has_begun() {
+    let mut debounce = Debounce::latest(events(&[]), WAIT);
+    let shown = |in_a_burst| format!("Debounce {{ wait: {WAIT:?}, in_a_burst: {in_a_burst}, .. }}");
+    assert_eq!(format!("{debounce:?}"), shown(false));
+    timeout(MS, debounce.next()).await.unwrap_err();
+    assert_eq!(format!("{debounce:?}"), shown(true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_without_a_pause_are_given_after_the_longest_delay() {
     let gaps = &[90; 24]; // at 0, 90, … 2,160 ms
     let found = bursts(WAIT, events(gaps)).await;
