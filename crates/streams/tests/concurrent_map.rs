@@ -604,8 +604,9 @@ async fn dropped_at_any_await_point_of_the_loop_no_result_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn an_enormous_limit_is_no_panic_and_debug_shows_the_state() {
-    let inputs = stream::iter([0, 10]);
+    let inputs = stream::iter([0, 1, 10]);
     let mut results = concurrent_map(NonZeroUsize::MAX, Order::Ends, inputs, sleeps);
+    assert_eq!(results.next().await, Some(Ok(0)));
     results.during(sleep(ms(5))).await;
     let text = format!("{results:?}");
     assert!(text.contains("running: 1, unread: 1"), "{text}");

@@ -266,6 +266,7 @@ async fn cooperative_changes_no_item_and_does_nothing_where_there_is_no_budget()
     let items: Vec<u32> = cooperative(stream::iter(0..1_000)).collect().await;
     assert_eq!(items, (0..1_000).collect::<Vec<_>>());
     assert_eq!(cooperative(stream::iter(0..9)).size_hint(), (9, Some(9)));
+    assert_eq!(from_now(Skip).size_hint(), (usize::MAX, None), "no end");
     let turns = unconstrained(turns_beside(cooperative(stream::iter(0..)))).await;
     assert_eq!(turns, 0);
 }

@@ -106,6 +106,17 @@ async fn occupied_is_an_error_that_can_be_passed_on() {
     );
 }
 
+#[tokio::test]
+async fn it_knows_its_keys_and_is_shown_by_them() {
+    let mut merged = merged([("a", stream::pending::<()>()), ("b", stream::pending())]);
+    let mut keys: Vec<_> = merged.keys().copied().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["a", "b"]);
+    assert!(!merged.is_empty());
+    assert!(merged.remove(&"b").is_some());
+    assert_eq!(format!("{merged:?}"), "Merged { keys: {\"a\"}, .. }");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_is_taken_until_its_end_is_read() {
     let mut merged = merged([("a", stream::iter([1]))]);

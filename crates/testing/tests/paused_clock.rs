@@ -189,6 +189,15 @@ the history differs (- expected, + happened):
     assert_eq!(mismatch.to_string(), shown);
     assert_eq!(format!("{mismatch:?}"), shown, "what unwrap prints");
 
+    let one_too_many = Timeline::start();
+    for event in ["begin", "start"] {
+        one_too_many.note(event);
+    }
+    let mismatch = one_too_many.check([(0, "start")]).unwrap_err();
+    let lines: Vec<_> = mismatch.to_string().lines().map(str::to_owned).collect();
+    assert_eq!(lines[1], "  +      0ns  \"begin\"");
+    assert_eq!(lines[2], "         0ns  \"start\"");
+
     timeline.note("other");
     let mismatch = timeline.check([(0, "start"), (0, "begin")]).unwrap_err();
     let lines: Vec<_> = mismatch.to_string().lines().map(str::to_owned).collect();

@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, RedisError};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -87,7 +87,7 @@ pub enum StoreError {
         limit: Duration,
     },
     /// The server answered that it will not, for instance because the key's value is of another
-    /// type. The same call will fail again.
+    /// type, or the password is wrong. The same call will fail again.
     #[error("the store refused")]
     Refused(#[source] Arc<RedisError>),
 }
@@ -162,6 +162,10 @@ impl RedisStore {
         match timeout(limit, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_timeout() => Err(StoreError::TimedOut { limit }),
+            // The library would connect anew for it, but a wrong password stays wrong.
+            Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => {
+                Err(StoreError::Refused(Arc::new(error)))
+            }
             Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
                 Err(StoreError::Unavailable(Arc::new(error)))
             }

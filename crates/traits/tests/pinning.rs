@@ -458,4 +458,5 @@ fn it_can_be_shared_and_moved_although_its_future_cannot() {
     let mut moved = vec![stored];
     assert_eq!(poll(&mut moved[0]), Poll::Ready(Some(1)));
     assert_eq!(format!("{moved:?}"), "[Stored { is_running: false, .. }]");
+    assert_eq!(format!("{:?}", Running(wait())), "Running(..)");
 }

@@ -2,11 +2,13 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use servers::Redis;
 use testing::every_await_point::{Outcome, every_await_point};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -149,6 +151,36 @@ async fn a_server_that_accepts_and_never_answers_is_late() {
     let store = RedisStore::connect(&url, "", SHORT).unwrap();
     let error = store.get("key").await.unwrap_err();
     assert!(matches!(error, StoreError::TimedOut { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_answers_and_is_no_redis_is_one_that_cannot_be_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400\r\n\r\n").await.unwrap();
+        pending::<()>().await;
+    });
+    let store = RedisStore::connect(&url, "", LIMIT).unwrap();
+    let error = store.get("key").await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused() {
+    let url = SERVER.url().replacen("redis://", "redis://:wrong@", 1);
+    let store = RedisStore::connect(&url, "", LIMIT).unwrap();
+    let error = store.get("key").await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn it_is_shown_by_its_prefix_and_its_limit() {
+    let store = RedisStore::connect(SERVER.url(), "shop:", SHORT).unwrap();
+    let shown = "RedisStore { prefix: \"shop:\", limit: 200ms, .. }";
+    assert_eq!(format!("{store:?}"), shown);
 }
 
 #[tokio::test]

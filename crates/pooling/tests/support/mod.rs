@@ -310,10 +310,9 @@ pub(crate) async fn never_more_than_asked_for<S: Subject>() {
     assert_eq!(pids.values().sum::<usize>(), 100);
     assert!((2..=8).contains(&pids.len()), "{pids:?}");
     let again = crowd(&pool, 100).await;
-    assert!(
-        again.keys().all(|pid| pids.contains_key(pid)),
-        "no new ones"
-    );
+    // One that was opened for the first crowd may come to be used by the second only.
+    let all: BTreeSet<_> = pids.keys().chain(again.keys()).collect();
+    assert!(all.len() <= 8, "{pids:?}, then {again:?}");
     assert!(pool.status().size <= 8);
 }
 
