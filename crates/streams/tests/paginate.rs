@@ -55,6 +55,7 @@ async fn a_page_is_fetched_when_its_first_item_is_wanted_and_not_before() {
         fetched.borrow_mut().push(token);
         Ok::<_, &str>(page(token))
     });
+    assert_eq!(format!("{items:?}"), "Paginate { .. }");
     assert_eq!(*fetched.borrow(), []);
     assert_eq!(items.next().await, Some(Ok(0)));
     assert_eq!(items.next().await, Some(Ok(1)));

@@ -147,6 +147,7 @@ async fn the_computation_is_dropped_at_once_with_its_last_caller() {
     );
     drop(first);
     assert_eq!((Arc::strong_count(&alive), flights.in_flight()), (2, 1));
+    assert_eq!(format!("{flights:?}"), "SingleFlight { in_flight: 1 }");
     drop(second);
     assert_eq!((Arc::strong_count(&alive), flights.in_flight()), (1, 0));
 }
