@@ -13,7 +13,9 @@ use std::time::Duration;
 use ::io::tcp_server::{Connection, Limits, Listener, Report, bind, echo, serve};
 use testing::capture_events::{Capture, Captured};
 use testing::every_await_point::{Outcome, every_await_point};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, duplex, split,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -783,6 +785,38 @@ async fn slices_written_together_hear_the_write_limit() {
     });
     let failure = timeout(LIMIT, failures.recv()).await;
     assert_eq!(failure.expect("no limit").unwrap().1, 5 * SECOND);
+}
+
+/// A listener with one connection.
+struct Once<S>(Option<S>);
+
+impl<S: Send + 'static> Listener for Once<S> {
+    type Stream = S;
+    type Client = ();
+
+    async fn accept(&mut self) -> std::io::Result<(S, ())> {
+        match self.0.take() {
+            Some(stream) => Ok((stream, ())),
+            None => pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_reaches_a_stream_that_buffers_as_one_of_tls_does() {
+    let (mut client, stream) = duplex(PIPE);
+    let listener = Once(Some(BufStream::new(stream)));
+    let server = Server::start(listener, LIMITS, async |mut stream, (), _| {
+        stream.write_all(b"hello").await?;
+        stream.flush().await?;
+        stream.read_u8().await.map(drop)
+    });
+    let mut heard = [0; 5];
+    let reading = timeout(LIMIT, client.read_exact(&mut heard)).await;
+    reading.expect("it is still in the buffer").unwrap();
+    assert_eq!(&heard, b"hello");
+    client.write_u8(1).await.unwrap();
+    assert_eq!(server.stop().await.served, 1);
 }
 
 // The stop

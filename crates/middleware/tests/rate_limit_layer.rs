@@ -294,6 +294,14 @@ async fn rates_of_nothing_and_of_ever_are_no_panic() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_in_ever_is_one_in_thirty_years() {
+    let rate = Rate::new(NonZeroU32::MIN, Duration::MAX);
+    let service = rate_limited(clock(), rate, places(9));
+    let years = 30 * 365 * 24 * SECOND * 3_600;
+    assert_eq!(all_at_once(&service, 2).await, [0, years.as_millis()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_dropped_before_its_turn_is_not_sent() {
     let points = every_await_point(
         LONG,

@@ -94,6 +94,19 @@ fn two_workers() -> Runtime {
         .unwrap()
 }
 
+#[test]
+fn a_report_made_by_hand_whose_first_failure_is_beyond_its_ends_is_no_panic() {
+    for (first_failure, ends) in [(0, vec![]), (1, vec![Ok(7)])] {
+        let values: Vec<u8> = ends.iter().flatten().copied().collect();
+        let report: Report<_, (), [u8; 0]> = Report {
+            ends,
+            first_failure: Some(first_failure),
+            never_began: None,
+        };
+        assert_eq!(report.into_values(), Ok(values));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn values_come_in_the_order_of_the_inputs_and_not_of_their_ends() {
     let started = Instant::now();
