@@ -32,6 +32,7 @@ async fn each_thing_is_lent_to_one_user_at_a_time() {
     let second = lender.borrow().await.unwrap();
     assert_ne!(*first, *second);
     assert_eq!(counts(&lender), (2, 0));
+    assert!(format!("{lender:?}").contains("size: 2, available: 0"));
     first.push('!');
     drop(first);
     assert_eq!(counts(&lender), (2, 1));

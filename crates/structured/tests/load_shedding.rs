@@ -56,6 +56,17 @@ async fn drain(consumer: &mut Consumer<u32>) -> Vec<u32> {
 
 // The four policies
 
+#[test]
+fn both_ends_are_shown_by_their_policy_and_their_counts() {
+    let (producer, consumer, _) = queue(3, WhenFull::Reject);
+    producer.try_push(1).unwrap();
+    let counts = format!("when_full: Reject, counts: {:?}, ..", producer.counts());
+    assert!(counts.contains("waiting: 1"), "{counts}");
+    for shown in [format!("{producer:?}"), format!("{consumer:?}")] {
+        assert!(shown.contains(&counts), "{shown}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_room_no_policy_sheds_anything() {
     for when_full in ALL {
