@@ -41,8 +41,10 @@ enum Step {
     CutShort,
     /// Sends a body of so many bytes.
     Long(usize),
+    /// Sends a body in two chunks of so many bytes.
+    Chunks(usize, usize),
 }
-use Step::{CutShort, Long, Reset, Say, Silence};
+use Step::{Chunks, CutShort, Long, Reset, Say, Silence};
 
 const OK: Step = Say("200 OK\r\n");
 const BUSY: Step = Say("503 Service Unavailable\r\n");
@@ -135,6 +137,11 @@ async fn serve(
             Long(length) => {
                 let body = "x".repeat(length);
                 format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+            }
+            Chunks(first, second) => {
+                let chunk = |length| format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+                let body = chunk(first) + &chunk(second) + &chunk(0);
+                format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}")
             }
         };
         stream.write_all(answer.as_bytes()).await.ok();
@@ -401,6 +408,12 @@ async fn a_body_at_the_limit_is_kept_and_a_longer_one_is_an_error() {
     let (tries, error) = failed(server.send(Method::GET).await);
     assert!(matches!(error, TryError::TooLong(1000)), "{error:?}");
     assert_eq!((tries, server.heard()), (1, 1));
+    // Chunk after chunk, of which each is within it.
+    let server = Server::start(&[Chunks(600, 400)]).await;
+    assert_eq!(server.send(Method::GET).await.unwrap().body.len(), 1000);
+    let server = Server::start(&[Chunks(600, 401)]).await;
+    let (_, error) = failed(server.send(Method::GET).await);
+    assert!(matches!(error, TryError::TooLong(1000)), "{error:?}");
 }
 
 #[tokio::test]
