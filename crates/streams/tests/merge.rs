@@ -113,6 +113,8 @@ async fn it_knows_its_keys_and_is_shown_by_them() {
     keys.sort_unstable();
     assert_eq!(keys, ["a", "b"]);
     assert!(!merged.is_empty());
+    let taken = merged.insert("b", stream::pending()).unwrap_err();
+    assert_eq!(format!("{taken:?}"), "Occupied { key: \"b\", .. }");
     assert!(merged.remove(&"b").is_some());
     assert_eq!(format!("{merged:?}"), "Merged { keys: {\"a\"}, .. }");
 }
