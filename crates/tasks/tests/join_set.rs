@@ -115,7 +115,9 @@ async fn a_full_set_hands_key_and_work_back_until_an_end_is_read() {
     tasks.spawn("a", after(10)).unwrap();
     tasks.spawn("b", after(20)).unwrap();
     assert!(tasks.is_full());
-    let Full { key, work } = tasks.spawn("c", after(30)).unwrap_err();
+    let full = tasks.spawn("c", after(30)).unwrap_err();
+    assert_eq!(format!("{full:?}"), "Full { .. }");
+    let Full { key, work } = full;
     sleep(TAKES).await;
     let Full { key, work } = tasks.spawn(key, work).expect_err("ended, but not read");
     tasks.next().await.unwrap();
