@@ -202,28 +202,37 @@ fn record_makes_the_first_recording_and_keeps_that_of_an_example_that_fails() {
 #[cfg(unix)]
 mod interrupted {
     use super::*;
+    use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     use std::time::Duration;
 
-    /// Starts the command, sends it this signal once the file is there, and waits for its end.
-    fn interrupt(planted: &Planted, arguments: &[&str], once: &Path) -> Output {
+    /// Starts the command, sends it this signal once the file is there and it has told of `told`, and
+    /// waits for its end.
+    fn interrupt(planted: &Planted, arguments: &[&str], once: &Path, told: Option<&str>) -> Output {
         let mut command = cookbook(planted, arguments);
-        let child = command
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let appears = |_: &u32| {
             #[expect(clippy::disallowed_methods, reason = "waits for another process")]
             std::thread::sleep(Duration::from_millis(20));
             once.exists()
         };
         let tries = (0..3000).find(appears);
+        let mut text = String::new();
+        while told.is_some_and(|told| !text.contains(told)) {
+            assert_ne!(stdout.read_line(&mut text).unwrap(), 0, "{text}");
+        }
         let signal = Command::new("kill")
             .args(["-INT", &child.id().to_string()])
             .status()
             .unwrap();
-        let output = child.wait_with_output().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        let mut output = child.wait_with_output().unwrap();
+        output.stdout = text.into_bytes();
         assert!(tries.is_some() && signal.success(), "{output:?}");
         output
     }
@@ -235,7 +244,9 @@ mod interrupted {
         example(&planted, "examples/joined.rs", &hang_with_a_child(&port));
         for arguments in [&["run", "--all"][..], &["run", "joined"], &["record"]] {
             let _first = std::fs::remove_file(&port);
-            let output = interrupt(&planted, arguments, &port);
+            // They run side by side, and it may come to hang before the other is done.
+            let told = (arguments == ["run", "--all"]).then_some("greet");
+            let output = interrupt(&planted, arguments, &port, told);
             let stdout = String::from_utf8(output.stdout).unwrap();
             assert_eq!(output.status.code(), Some(130), "{arguments:?}");
             assert!(!support::lives(&port), "{arguments:?}");
@@ -262,7 +273,7 @@ mod interrupted {
             "crates/demo/build.rs",
             format!("fn main() {{{}}}\n", hang_with_a_child(&port)),
         );
-        let output = interrupt(&planted, &["run", "greet"], &port);
+        let output = interrupt(&planted, &["run", "greet"], &port, None);
         assert_eq!(output.status.code(), Some(130));
         assert!(!support::lives(&port), "the build goes on");
     }
