@@ -8,6 +8,7 @@ use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::thread;
 use std::time::Duration;
 
 use cookbook::Catalog;
@@ -151,7 +152,7 @@ fn every_practice_names_a_recipe_a_test_and_only_lints_that_are_on() {
 fn a_search_for_a_symptom_finds_what_its_row_names() {
     let catalog = Catalog::load(root()).unwrap();
     let index = Index::new(&catalog).unwrap();
-    for row in rows("SYMPTOMS.md") {
+    let look = |row: &Row| {
         let query = [row.seen.clone()];
         let hits = index.search(&query);
         let best: Vec<_> = hits.iter().take(3).map(|hit| &hit.recipe.source).collect();
@@ -160,7 +161,13 @@ fn a_search_for_a_symptom_finds_what_its_row_names() {
             "{}: found {best:?}",
             row.seen
         );
-    }
+    };
+    let rows = rows("SYMPTOMS.md");
+    thread::scope(|scope| {
+        for row in &rows {
+            scope.spawn(|| look(row));
+        }
+    });
 }
 
 // ---------------------------------------------------------------------------------- the messages

@@ -149,8 +149,9 @@ impl Runner {
         }
     }
 
-    /// Builds the examples with one cargo command and runs them, as many at a time as there are
-    /// processors; `on_report` hears of each as it ends. The reports are in the order of `examples`.
+    /// Builds the examples with one cargo command and runs them, twice as many at a time as there are
+    /// processors, since most of them wait; `on_report` hears of each as it ends. The reports are in
+    /// the order of `examples`.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl Runner {
     ) -> Result<Vec<Report>> {
         let built = self.build(catalog, examples)?;
         let next = AtomicUsize::new(0);
-        let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = 2 * thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let mut reports = thread::scope(|scope| {
             let (sender, finished) = mpsc::sync_channel(workers);
             for _ in 0..workers.min(examples.len()) {
