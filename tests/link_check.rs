@@ -113,16 +113,19 @@ fn start(options: &[&str], list: &[String]) -> (Child, tempfile::NamedTempFile) 
     for line in list {
         writeln!(file, "{line}").unwrap();
     }
+    let mut program = program();
+    program.args(options).arg(file.path()).stdin(Stdio::null());
+    (program.spawn().unwrap(), file)
+}
+
+/// Without the proxy that the environment may name, and would be asked for these servers.
+fn program() -> Command {
     let mut program = Command::new(&*PROGRAM);
-    program.args(options).arg(file.path());
-    program
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
     for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         program.env_remove(proxy);
     }
-    (program.spawn().unwrap(), file)
+    program.stdout(Stdio::piped()).stderr(Stdio::piped());
+    program
 }
 
 fn check(options: &[&str], list: &[String]) -> Output {
@@ -372,12 +375,9 @@ fn ctrl_c_stops_it_at_once_with_a_report_of_what_was_done() {
 #[test]
 fn a_list_from_standard_input_is_checked_as_it_comes_and_need_not_end_for_a_stop() {
     let server = Server::start();
-    let mut program = Command::new(&*PROGRAM);
-    program
-        .args(["--json", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut program = program.stderr(Stdio::piped()).spawn().unwrap();
+    let mut program = program();
+    program.args(["--json", "-"]).stdin(Stdio::piped());
+    let mut program = program.spawn().unwrap();
     let mut list = program.stdin.take().unwrap();
     writeln!(list, "{}", server.url("/404")).unwrap();
     let mut said = BufReader::new(program.stdout.take().unwrap()).lines();

@@ -33,7 +33,10 @@ fn planted() -> Planted {
 
 fn cookbook(planted: &Planted, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cookbook"));
-    command.current_dir(planted.root()).args(arguments);
+    command
+        .current_dir(planted.root())
+        .args(arguments)
+        .env_remove("CLICOLOR_FORCE");
     command
 }
 

@@ -20,6 +20,7 @@ fn cookbook(planted: &Planted, arguments: &[&str]) -> Command {
     command
         .current_dir(planted.root())
         .args(arguments)
+        .env_remove("CLICOLOR_FORCE")
         .env("CARGO_TARGET_DIR", planted.path("target"));
     command
 }

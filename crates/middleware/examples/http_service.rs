@@ -52,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = tokio::spawn(serve(listener, app, stop.clone(), Duration::from_secs(10)));
 
     let client = reqwest::Client::builder()
+        .no_proxy() // a proxy that the environment names would not find this server
         .timeout(Duration::from_secs(30))
         .build()?;
     for path in ["/item/12", "/item/13", "/hang"] {

@@ -360,6 +360,7 @@ impl Server {
 /// Gives up later than any test does: a client that leaves would end what should end by itself.
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
+        .no_proxy()
         .timeout(LIMIT * 10)
         .build()
         .unwrap()

@@ -1,7 +1,7 @@
 //! cargo run --example retry_budget
 //!
-//! A thousand requests, a hundred a second, of which each may be tried three times. First one in fifty fails,
-//! then all of them. What does the server see? The clock is virtual, so it ends at once.
+//! A thousand requests, a hundred a second, of which each may be tried three times. First one in
+//! fifty fails, then all of them. What does the server see? The clock is virtual, so it ends at once.
 
 use std::time::Duration;
 
