@@ -14,7 +14,7 @@ use servers::Postgres;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
-/// Asks in twenty tasks at once, and prints how many got an answer, and whether the connections were few.
+/// Asks in twenty tasks at once. Prints how many got an answer, and whether by three connections at most.
 async fn crowd(pool: &Pool) -> Result<(), Box<dyn Error>> {
     let mut tasks = JoinSet::new();
     for _ in 0..20 {
@@ -28,7 +28,7 @@ async fn crowd(pool: &Pool) -> Result<(), Box<dyn Error>> {
     }
     let answers: Vec<i32> = tasks.join_all().await.into_iter().flatten().collect();
     let pids: BTreeSet<_> = answers.iter().collect();
-    // On a busy machine two of them may answer all: a connection that is free goes before a new one.
+    // Not how many they are: on a busy machine two may answer all.
     let (answers, few) = (answers.len(), pids.len() <= 3);
     println!("{answers} answers, by three connections at most: {few}");
     Ok(())
