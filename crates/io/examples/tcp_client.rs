@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
-    request: Duration::from_millis(500),
+    request: Duration::from_secs(1),
     message: NonZeroUsize::MIN.saturating_add(1023),
 };
 

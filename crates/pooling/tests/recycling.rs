@@ -131,14 +131,14 @@ async fn verified_and_clean_lose_none() {
 #[tokio::test]
 async fn what_has_been_idle_is_verified_and_what_is_fresh_costs_nothing() {
     let recycling = Recycling {
-        verify_after: Duration::from_secs(1),
+        verify_after: Duration::from_secs(2),
         ..ALWAYS
     };
     let (pool, name, counts) = hooked(recycling, 8);
     fill(&pool, 8).await;
     fill(&pool, 8).await;
     assert_eq!(counted(&counts), (8, 0, 0));
-    sleep(Duration::from_millis(1_100)).await;
+    sleep(Duration::from_millis(2_100)).await;
     kill_unheard(&name);
     assert_eq!(lost_of_400(&pool).await, 0);
     assert_eq!((counts.verified(), counts.refused()), (0, 8));
@@ -147,13 +147,13 @@ async fn what_has_been_idle_is_verified_and_what_is_fresh_costs_nothing() {
 #[tokio::test]
 async fn what_is_used_again_in_time_is_trusted_however_old_it_is() {
     let recycling = Recycling {
-        verify_after: Duration::from_secs(1),
+        verify_after: Duration::from_secs(2),
         ..ALWAYS
     };
     let (pool, _, counts) = hooked(recycling, 8);
     fill(&pool, 8).await;
     for _ in 0..2 {
-        sleep(Duration::from_millis(600)).await;
+        sleep(Duration::from_millis(1_100)).await;
         fill(&pool, 8).await;
     }
     assert_eq!(counted(&counts), (16, 0, 0));
