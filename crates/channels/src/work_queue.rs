@@ -25,7 +25,9 @@
 //! - Read outcomes in another task than the one that pushes. A task that first pushes everything
 //!   waits for ever once the queue, the workers and the outcomes are full.
 //! - `while let Some(job) = jobs.lock().await.recv().await { … }` keeps the lock while the body
-//!   runs: one worker works and the others wait for it, as shown in `shared_receiver_lock`.
+//!   runs: one worker works and the others wait for it, as shown in `shared_receiver_lock`. With the
+//!   lock let go before the work, they still often run one at a time, on one thread, if the work does
+//!   not await: here they do not.
 //! - A handler that pushes into its own queue stands still with it once it is full: each worker
 //!   waits for room that only another worker could make. Feed such finds back from the reader.
 //! - A handler that captures something is "an async closure that does not implement `Fn`". Clone per
@@ -36,10 +38,13 @@
 //!   keeps also keeps the workers (`kept_sender`). Here [`Outcomes::close`] ends it all the same.
 
 use std::any::Any;
+use std::future::poll_fn;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use thiserror::Error;
@@ -47,11 +52,13 @@ use tokio::select;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::task::coop::{consume_budget, unconstrained};
 
 /// How many jobs may wait and how many may run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Jobs worked on at once.
+    /// Jobs worked on at once. Each worker is a task that is spawned at the start, so an enormous number
+    /// is not "no limit".
     pub workers: NonZeroUsize,
     /// Jobs waiting for a worker, and outcomes waiting to be read.
     pub capacity: NonZeroUsize,
@@ -131,23 +138,25 @@ where
     let (jobs, job_receiver) = mpsc::channel(capacity);
     let (outcome_sender, outcomes) = mpsc::channel(capacity);
     let (closing, closed) = watch::channel(());
-    let jobs_receiver = Arc::new(Mutex::new(job_receiver));
+    let waiting = Arc::new(Jobs {
+        receiver: Mutex::new(job_receiver),
+        workers: AtomicUsize::new(0),
+    });
     let handler = Arc::new(handler);
 
     let mut workers = JoinSet::new();
-    // A task of its own, since the workers may all be busy when the close comes, and pushes that
-    // wait for room must not wait for them.
-    let (to_close, mut asked) = (Arc::clone(&jobs_receiver), closed.clone());
-    workers.spawn(async move {
-        if asked.changed().await.is_ok() {
-            to_close.lock().await.close();
-        }
+    // A task of its own, since the workers may all be busy when the close or the drop comes, and
+    // pushes that wait for room must not wait for them. Not aborted by the drop, which ends it.
+    let (to_close, mut asked) = (Arc::clone(&waiting), closed.clone());
+    tokio::spawn(async move {
+        asked.changed().await.unwrap_or_default();
+        to_close.receiver.lock().await.close();
     });
     for _ in 0..limits.workers.get() {
-        let (jobs, mut closing) = (Arc::clone(&jobs_receiver), closing.subscribe());
+        let (waiting, mut closing) = (Arc::clone(&waiting), closing.subscribe());
         let (handler, outcomes) = (Arc::clone(&handler), outcome_sender.clone());
         workers.spawn(async move {
-            while let Some((job, input)) = next_job(&jobs, &mut closing).await {
+            while let Some((job, input)) = waiting.next(&mut closing).await {
                 // Inside the block, so that a panic before the handler's first await is caught too.
                 let work = AssertUnwindSafe(async { handler(input).await }).catch_unwind();
                 let result = work.await.map_err(|panic| Panicked::new(panic.as_ref()));
@@ -172,26 +181,61 @@ where
     )
 }
 
-/// Waits for a job. The lock is held while waiting, so that one worker waits in `recv` and the
-/// others for the lock, first come, first served; it is free again before the job is worked on.
-async fn next_job<J>(
-    jobs: &Mutex<mpsc::Receiver<J>>,
-    closing: &mut watch::Receiver<()>,
-) -> Option<J> {
-    let mut jobs = jobs.lock().await;
-    // Asked first: with a queue that is never empty the code below would never get to listen.
-    if !closing.has_changed().unwrap_or(true) {
-        if let Ok(job) = jobs.try_recv() {
-            return Some(job); // under load, listening for the close as well would cost
+/// The jobs that wait for a worker.
+struct Jobs<J> {
+    receiver: Mutex<mpsc::Receiver<J>>,
+    /// How many workers wait for that lock.
+    workers: AtomicUsize,
+}
+
+impl<J> Jobs<J> {
+    /// The next job, and the turn of the worker that waits for the one after it.
+    async fn next(&self, closing: &mut watch::Receiver<()>) -> Option<J> {
+        // Asked for before the lock is held, under which a worker that has used up its budget would
+        // keep the others waiting.
+        consume_budget().await;
+        let job = unconstrained(self.take(closing)).await;
+        if self.workers.load(Ordering::Relaxed) > 0 {
+            // That one was woken on this thread, and what was woken last no other thread takes: it
+            // would wait here until this worker's handler gives way.
+            give_way().await;
         }
-        select! {
-            biased; // a queue that has jobs need not listen
-            job = jobs.recv() => return job,
-            _ = closing.changed() => {}
-        }
+        job
     }
-    jobs.close();
-    jobs.recv().await
+
+    /// Waits for a job. The lock is held while waiting, so that one worker waits in `recv` and the
+    /// others for the lock, first come, first served; it is free again before the job is worked on.
+    async fn take(&self, closing: &mut watch::Receiver<()>) -> Option<J> {
+        self.workers.fetch_add(1, Ordering::Relaxed);
+        let mut jobs = self.receiver.lock().await;
+        self.workers.fetch_sub(1, Ordering::Relaxed);
+        // Asked first: with a queue that is never empty the code below would never get to listen.
+        if !closing.has_changed().unwrap_or(true) {
+            if let Ok(job) = jobs.try_recv() {
+                return Some(job); // under load, listening for the close as well would cost
+            }
+            select! {
+                biased; // a queue that has jobs need not listen
+                job = jobs.recv() => return job,
+                _ = closing.changed() => {}
+            }
+        }
+        jobs.close();
+        jobs.recv().await
+    }
+}
+
+/// Like `yield_now`, but this task is at once among those that other threads take.
+async fn give_way() {
+    let mut gone = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<J> Queue<J> {

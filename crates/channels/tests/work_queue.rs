@@ -2,13 +2,14 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use channels::work_queue::{Closed, Limits, Outcomes, Queue, TryPushError, work_queue};
 use futures_util::FutureExt;
 use testing::every_await_point::{Outcome as Round, every_await_point};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -42,6 +43,91 @@ async fn drain<R>(outcomes: &mut Outcomes<R>) -> Vec<(u64, Result<R, String>)> {
     }
     all.sort_by_key(|(job, _)| *job);
     all
+}
+
+/// Where two threads wait for each other, again and again.
+#[derive(Default)]
+struct Meeting {
+    came: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    /// Blocks the thread until another has come. `false` if none does within a second.
+    fn another_comes(&self) -> bool {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        let both = came.next_multiple_of(2);
+        self.changed.notify_all();
+        let alone = |came: &mut usize| *came < both;
+        let waited = self
+            .changed
+            .wait_timeout_while(came, Duration::from_secs(1), alone);
+        !waited.unwrap().1.timed_out()
+    }
+}
+
+fn two_threads() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn handlers_that_never_await_run_on_several_threads_at_once() {
+    let meeting = Arc::new(Meeting::default());
+    two_threads().block_on(async {
+        let (queue, mut outcomes) = work_queue(limits(2, 2), move |()| {
+            let meeting = Arc::clone(&meeting);
+            async move { meeting.another_comes() }
+        });
+        // A few may: tokio wakes no thread that is just about to park.
+        let mut missed = 0;
+        for round in 0..200 {
+            for _ in 0..2 {
+                queue.push(()).await.unwrap(); // both workers wait, one for the other
+            }
+            for _ in 0..2 {
+                let outcome = outcomes.next().await.unwrap();
+                missed += u32::from(!outcome.result.unwrap());
+            }
+            assert!(missed < 10, "of {} rounds", round + 1);
+        }
+    });
+}
+
+/// Two workers that share a receiver, each letting go of the lock before the work, as one reads it.
+#[test]
+fn harm_workers_that_only_let_go_of_the_lock_do_not_always_run_at_once() {
+    let meeting = Arc::new(Meeting::default());
+    let has_missed = two_threads().block_on(async {
+        let (sender, jobs) = mpsc::channel(2);
+        let (outcome, mut outcomes) = mpsc::channel(2);
+        let jobs = Arc::new(tokio::sync::Mutex::new(jobs));
+        for _ in 0..2 {
+            let (jobs, meeting) = (Arc::clone(&jobs), Arc::clone(&meeting));
+            let outcome = outcome.clone();
+            tokio::spawn(async move {
+                while let Some(()) = {
+                    let mut jobs = jobs.lock().await;
+                    jobs.recv().await
+                } {
+                    outcome.send(meeting.another_comes()).await.unwrap();
+                }
+            });
+        }
+        for _ in 0..200 {
+            for _ in 0..2 {
+                sender.send(()).await.unwrap();
+            }
+            for _ in 0..2 {
+                if !outcomes.recv().await.unwrap() {
+                    return true;
+                }
+            }
+        }
+        false
+    });
+    assert!(has_missed, "they have always worked at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,6 +327,36 @@ async fn from_the_moment_of_the_close_or_the_drop_every_push_gets_its_job_back()
         if let Some(mut outcomes) = kept {
             assert_eq!(drain(&mut outcomes).await, [(0, Ok(0)), (1, Ok(1))]);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_push_gets_its_job_back_though_a_handler_never_awaits() {
+    for drop_it in [false, true] {
+        let (begins, mut begun) = mpsc::channel(1);
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+        let released = std::sync::Mutex::new(released);
+        let (queue, outcomes) = work_queue(limits(1, 1), move |job: u32| {
+            begins.try_send(job).unwrap_or_default();
+            released.lock().unwrap().recv().unwrap_or_default(); // until the test lets go
+            async move { job }
+        });
+        queue.push(0).await.unwrap();
+        begun.recv().await.unwrap();
+        queue.push(1).await.unwrap();
+        let mut waiting = std::pin::pin!(queue.push(2));
+        assert_eq!(waiting.as_mut().now_or_never(), None, "there is no room");
+        let kept = if drop_it {
+            drop(outcomes);
+            None
+        } else {
+            outcomes.close();
+            Some(outcomes)
+        };
+        let returned = timeout(LIMIT / 6, waiting).await;
+        drop(release); // before any assertion: a failed test has to end as well
+        assert_eq!(returned, Ok(Err(Closed(2))), "it waits for the handler");
+        drop(kept);
     }
 }
 

@@ -35,17 +35,20 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::task::coop::{consume_budget, unconstrained};
 
 /// How many inputs may be worked on, and how many results may wait.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +147,7 @@ where
     let workers = inputs.size_hint().1.unwrap_or(usize::MAX).max(1);
     let shared = Arc::new(Shared {
         source: Mutex::new((Some(Box::pin(inputs)), 0)),
+        waiting: AtomicUsize::new(0),
         counts: Arc::clone(&counts),
         work,
     });
@@ -207,6 +211,8 @@ impl<T> Unpin for FanOut<T> {}
 struct Shared<S, W> {
     /// The inputs, dropped at their end, and how many were taken.
     source: Mutex<(Option<Pin<Box<S>>>, u64)>,
+    /// How many workers wait for that lock.
+    waiting: AtomicUsize,
     counts: Arc<Counts>,
     work: W,
 }
@@ -238,10 +244,26 @@ async fn work_off<S, T, W, F>(
 }
 
 impl<S: Stream, W> Shared<S, W> {
+    /// The next input, and the turn of the worker that waits for the one after it.
+    async fn next(&self) -> Option<(u64, Result<S::Item, Failure>)> {
+        // Asked for before the lock is held, under which a worker that has used up its budget would
+        // keep the others waiting.
+        consume_budget().await;
+        let next = unconstrained(self.take()).await;
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            // That one was woken on this thread, and what was woken last no other thread takes: it
+            // would wait here until this worker's work gives way.
+            give_way().await;
+        }
+        next
+    }
+
     /// Takes the next input, with its number. The lock is held while waiting, so that one worker waits
     /// for the input and the others for the lock; it is free again before the input is worked on.
-    async fn next(&self) -> Option<(u64, Result<S::Item, Failure>)> {
+    async fn take(&self) -> Option<(u64, Result<S::Item, Failure>)> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut source = self.source.lock().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let (inputs, taken) = &mut *source;
         let stream = inputs.as_mut()?;
         // First, so that what is taken has a place to go to.
@@ -264,6 +286,19 @@ impl<S: Stream, W> Shared<S, W> {
         place.forget();
         Some((number, Err(failure)))
     }
+}
+
+/// Like `yield_now`, but this task is at once among those that other threads take.
+async fn give_way() {
+    let mut gone = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

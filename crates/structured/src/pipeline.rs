@@ -33,14 +33,19 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// Stages at work, and the items `T` that come out of the last one.
@@ -141,7 +146,7 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
     }
 
     /// Adds a stage of `workers` tasks, each with one item at a time. **Items leave it in the order
-    /// in which they are done.**
+    /// in which they are done.** All of them are spawned here, so an enormous number is not "no limit".
     ///
     /// # Panics
     ///
@@ -158,7 +163,10 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
     {
         let (input, output, mut pipeline) = self.extend(workers.get());
         let (name, work) = (name.into(), Arc::new(work));
-        let input = Arc::new(tokio::sync::Mutex::new(input));
+        let input = Arc::new(Shared {
+            receiver: tokio::sync::Mutex::new(input),
+            waiting: AtomicUsize::new(0),
+        });
         for _ in 0..workers.get() {
             let (input, work) = (Arc::clone(&input), Arc::clone(&work));
             let worker = work_on(input, output.clone(), move |item| work(item));
@@ -223,7 +231,10 @@ impl<T: Send + 'static, E: fmt::Display + Send + 'static> Pipeline<T, E> {
             all: self.all,
             failure: self.failure,
             capacity: self.capacity,
-            limit: self.limit.saturating_add(workers + self.capacity),
+            limit: self
+                .limit
+                .saturating_add(workers)
+                .saturating_add(self.capacity),
         };
         (self.items, output, pipeline)
     }
@@ -300,10 +311,49 @@ impl<T: Send> Input<T> for mpsc::Receiver<T> {
     }
 }
 
-impl<T: Send> Input<T> for Arc<tokio::sync::Mutex<mpsc::Receiver<T>>> {
-    async fn next(&mut self) -> Option<T> {
-        self.lock().await.recv().await // unlocked again when the work begins
+/// The items that wait for the workers of a stage.
+struct Shared<T> {
+    receiver: tokio::sync::Mutex<mpsc::Receiver<T>>,
+    /// How many workers wait for that lock.
+    waiting: AtomicUsize,
+}
+
+impl<T> Shared<T> {
+    /// The lock is held while waiting for the item, and free again when the work on it begins.
+    async fn take(&self) -> Option<T> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut receiver = self.receiver.lock().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        receiver.recv().await
     }
+}
+
+impl<T: Send> Input<T> for Arc<Shared<T>> {
+    async fn next(&mut self) -> Option<T> {
+        // Asked for before the lock is held, under which a worker that has used up its budget would
+        // keep the others waiting.
+        consume_budget().await;
+        let item = unconstrained(self.take()).await;
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            // The next worker was woken on this thread, and what was woken last no other thread takes:
+            // it would wait here until this worker's work gives way.
+            give_way().await;
+        }
+        item
+    }
+}
+
+/// Like `yield_now`, but this task is at once among those that other threads take.
+async fn give_way() {
+    let mut gone = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<E> Cause<E> {

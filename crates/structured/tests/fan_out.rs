@@ -1,10 +1,11 @@
 //! What the fan-out promises.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
+use std::future::ready;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ async fn no_inputs_are_no_results_and_no_wait() {
         let ends = fan_out(
             limits(4, 4),
             order,
-            inputs.take_while(|_| std::future::ready(false)),
+            inputs.take_while(|_| ready(false)),
             async |_| (),
         );
         let started = Instant::now();
@@ -535,24 +536,53 @@ fn on_several_threads_every_input_comes_out_once_and_in_its_order() {
     }
 }
 
+/// Where two threads wait for each other, again and again.
+#[derive(Default)]
+struct Meeting {
+    came: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    /// Blocks the thread until another has come. `false` if none does within a second.
+    fn another_comes(&self) -> bool {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        let both = came.next_multiple_of(2);
+        self.changed.notify_all();
+        let alone = |came: &mut usize| *came < both;
+        let waited = self
+            .changed
+            .wait_timeout_while(came, Duration::from_secs(1), alone);
+        !waited.unwrap().1.timed_out()
+    }
+}
+
 #[test]
-fn the_work_runs_on_several_threads_at_once() {
-    // Each blocks its thread until the other is there: on one thread they would wait for ever.
-    let meet = Arc::new(std::sync::Barrier::new(2));
-    let leaders = two_workers().block_on(async {
-        let ends = fan_out(
-            limits(2, 0),
-            Order::AsGiven,
-            stream::iter(0..2),
-            move |_| {
-                let meet = Arc::clone(&meet);
-                async move { meet.wait().is_leader() }
-            },
-        );
-        let ends = ends.map(Result::unwrap).collect::<Vec<_>>();
-        timeout(LIMIT, ends).await.unwrap()
-    });
-    assert_eq!(leaders.into_iter().filter(|leader| *leader).count(), 1);
+fn work_that_never_awaits_is_done_on_several_threads_at_once() {
+    for order in BOTH {
+        let meeting = Arc::new(Meeting::default());
+        two_workers().block_on(async {
+            let (sender, mut inputs) = mpsc::channel(2);
+            let inputs = stream::poll_fn(move |cx| inputs.poll_recv(cx));
+            let mut meetings = fan_out(limits(2, 0), order, inputs, move |()| {
+                let meeting = Arc::clone(&meeting);
+                async move { meeting.another_comes() }
+            });
+            // A few may: tokio wakes no thread that is just about to park.
+            let mut missed = 0;
+            for round in 0..200 {
+                for _ in 0..2 {
+                    sender.send(()).await.unwrap(); // both workers wait, one for the other
+                }
+                for _ in 0..2 {
+                    let met = meetings.next().await.unwrap().unwrap();
+                    missed += u32::from(!met);
+                }
+                assert!(missed < 10, "of {} rounds", round + 1);
+            }
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]

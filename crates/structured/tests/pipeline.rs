@@ -4,8 +4,9 @@
 use std::future::pending;
 use std::hint::spin_loop;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -25,6 +26,28 @@ type Error = &'static str;
 
 fn n(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap()
+}
+
+/// Where two threads wait for each other, again and again.
+#[derive(Default)]
+struct Meeting {
+    came: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    /// Blocks the thread until another has come. `false` if none does within a second.
+    fn another_comes(&self) -> bool {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        let both = came.next_multiple_of(2);
+        self.changed.notify_all();
+        let alone = |came: &mut usize| *came < both;
+        let waited = self
+            .changed
+            .wait_timeout_while(came, Duration::from_secs(1), alone);
+        !waited.unwrap().1.timed_out()
+    }
 }
 
 /// A pipeline without stages over the numbers below `end`.
@@ -80,6 +103,34 @@ async fn rest<T: Send + 'static>(
 }
 
 // A clean end
+
+#[test]
+fn work_that_never_awaits_is_done_on_several_threads_at_once() {
+    let meeting = Arc::new(Meeting::default());
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).build().unwrap().block_on(async {
+        let (sender, mut items) = mpsc::channel(2);
+        let items = stream::poll_fn(move |cx| items.poll_recv(cx)).map(Ok);
+        let stage = move |()| {
+            let meeting = Arc::clone(&meeting);
+            async move { Ok::<_, Error>(meeting.another_comes()) }
+        };
+        let meetings = Pipeline::new("items", n(2), items);
+        let mut meetings = meetings.concurrent_stage("meet", n(2), stage);
+        // A few may: tokio wakes no thread that is just about to park.
+        let mut missed = 0;
+        for round in 0..200 {
+            for _ in 0..2 {
+                sender.send(()).await.unwrap(); // both workers wait, one for the other
+            }
+            for _ in 0..2 {
+                let met = meetings.next().await.unwrap().unwrap();
+                missed += u32::from(!met);
+            }
+            assert!(missed < 10, "of {} rounds", round + 1);
+        }
+    });
+}
 
 #[tokio::test(start_paused = true)]
 async fn every_item_that_entered_leaves_through_stages_of_different_types_in_order() {
@@ -611,6 +662,20 @@ async fn an_enormous_capacity_is_no_panic() {
     let pipeline = numbers(usize::MAX, 9).stage("work", at_once);
     assert!(pipeline.limit() > 9);
     assert_eq!(pipeline.finish().await, Ok(9));
+}
+
+#[test]
+fn an_enormous_number_of_workers_overflows_no_sum() {
+    // They are not to be spawned: outside of a runtime, the first one panics.
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let pipeline = runtime.block_on(async { numbers(usize::MAX, 9) });
+    let stage = AssertUnwindSafe(|| pipeline.concurrent_stage("work", NonZeroUsize::MAX, at_once));
+    let panic = catch_unwind(stage).expect_err("it has a runtime");
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let message = text
+        .or_else(|| panic.downcast_ref().cloned())
+        .unwrap_or_default();
+    assert!(message.contains("no reactor running"), "{message}");
 }
 
 // Cancel safety
