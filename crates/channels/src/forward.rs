@@ -24,6 +24,7 @@
 //!   full, it has taken an item and drops it, as shown in `item_lost_in_select`.
 //! - While it waits for an item, [`forward`] keeps one place of `to` reserved. The capacity of `to`
 //!   must exceed the number of forwarders into it, or idle ones keep a busy one out.
+//! - While `to` is full, the end of `from` is noticed only once there is room: let somebody read `to`.
 //! - Cancelled while `to` is full, it gives up its turn and queues again from the end: cancelled often
 //!   enough, and with others that send, it may never have its turn.
 //! - What lies in a channel is dropped with its receiver. Drain `to` before you drop it.
@@ -38,7 +39,8 @@ use tokio::sync::mpsc::{Receiver, Sender};
 pub struct TargetClosed;
 
 /// Moves items from `from` to `to`, each through `convert`, until `from` has ended: every sender
-/// gone and everything moved. Items keep their order, and a full `to` holds `from` back.
+/// gone, or `from` closed and no place in it reserved any more, and everything moved. Items keep their
+/// order, and a full `to` holds `from` back.
 ///
 /// # Errors
 ///
@@ -57,8 +59,9 @@ pub async fn forward<T, U>(
     to: &Sender<U>,
     mut convert: impl FnMut(T) -> U,
 ) -> Result<(), TargetClosed> {
-    // Asked before each reserve: once the last item is moved there is nothing to wait for.
-    while !(from.is_closed() && from.is_empty()) {
+    // Asked before each reserve: once the last item is moved there is nothing to wait for. Senders are
+    // counted, for `is_closed` says yes while one of them may still send to a place it had reserved.
+    while !(from.sender_strong_count() == 0 && from.is_empty()) {
         let place = to.reserve().await.map_err(|_| TargetClosed)?;
         let item = select! {
             biased; // with both ready, the item has to stay where it is

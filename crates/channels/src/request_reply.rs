@@ -25,8 +25,9 @@
 //!   and neither reads its inbox, whatever its capacity, as shown in `actors_in_a_circle`. Use
 //!   [`Inbox::serve_overlapping`] for handlers that call other actors, with a limit above the number
 //!   of calls that can be under way at once. Deadlines alone only turn the standstill into errors.
-//! - After [`CallError::Unanswered`] the request may have been carried out. Repeat it only if doing
-//!   it twice does no harm.
+//! - After [`CallError::Unanswered`] the request may have been carried out; with
+//!   [`Inbox::serve_overlapping`], also as far as an await half way, for the answer's task ends with
+//!   its caller. Repeat it only if doing it twice does no harm, and spawn what must not stop half way.
 //! - An actor lives until the last [`Handle`] is dropped, and then ends what it has accepted. One
 //!   that holds a handle to itself never ends on its own: keep the task and abort it.
 
@@ -66,10 +67,12 @@ pub enum CallError<Q> {
     /// The deadline passed before there was room for the request. Here it is.
     #[error("the actor's inbox was full until the deadline")]
     Full(Q),
-    /// The deadline passed after the request was accepted: it may still be carried out.
+    /// The deadline passed after the request was accepted: it may still be carried out, or have been,
+    /// by [`serve_overlapping`](Inbox::serve_overlapping) also in part.
     #[error("the actor did not answer by the deadline")]
     Unanswered,
-    /// The actor accepted the request, then ended or panicked: it may have been carried out.
+    /// The actor accepted the request, then ended or panicked: it may have been carried out, or a part
+    /// of it.
     #[error("the actor dropped the request without an answer")]
     Dropped,
 }
@@ -95,8 +98,9 @@ impl<Q, A> Handle<Q, A> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the request was not sent, is skipped, or is carried out in full
-    /// with nobody to read the answer.
+    /// Dropped before it is done, the request was not sent, is skipped, or is carried out with nobody
+    /// to read the answer: by [`serve`](Inbox::serve) in full, by
+    /// [`serve_overlapping`](Inbox::serve_overlapping) as far as its next await.
     pub async fn call(&self, request: Q, within: Duration) -> Result<A, CallError<Q>> {
         let deadline = deadline(within);
         let slot = match timeout_at(deadline, self.requests.reserve()).await {

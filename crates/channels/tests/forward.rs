@@ -149,7 +149,49 @@ async fn it_ends_when_every_sender_is_gone_and_everything_is_moved_and_converted
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_with_its_source_although_the_target_is_full() {
+async fn an_item_whose_place_was_reserved_before_the_close_is_moved() {
+    let (source, mut from) = mpsc::channel(2);
+    let (to, mut target) = mpsc::channel(2);
+    let place = source.reserve().await.unwrap();
+    from.close();
+    let late = async {
+        sleep(MS).await;
+        place.send(1);
+    };
+    let (moved, ()) = tokio::join!(forward(&mut from, &to, |item| item), late);
+    assert_eq!((moved, target.try_recv()), (Ok(()), Ok(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_source_has_ended_although_its_senders_live_on() {
+    let (source, mut from) = mpsc::channel(2);
+    let (to, mut target) = mpsc::channel(2);
+    source.send(1).await.unwrap();
+    from.close();
+    let ended = timeout(LIMIT, forward(&mut from, &to, |item| item)).await;
+    assert_eq!((ended, target.try_recv()), (Ok(Ok(())), Ok(1)));
+    assert!(source.send(2).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_target_is_full_the_end_of_the_source_is_noticed_only_once_there_is_room() {
+    let (source, mut from) = mpsc::channel(1);
+    let (to, mut target) = mpsc::channel(1);
+    source.send(1).await.unwrap();
+    let mut forwarding = std::pin::pin!(forward(&mut from, &to, |item| item));
+    timeout(MS, &mut forwarding)
+        .await
+        .expect_err("the source is open");
+    drop(source);
+    timeout(LIMIT, &mut forwarding)
+        .await
+        .expect_err("it waits for room");
+    assert_eq!(target.recv().await, Some(1));
+    assert_eq!(timeout(MS, forwarding).await, Ok(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_has_ended_and_is_empty_needs_no_room() {
     let (source, mut from) = mpsc::channel(3);
     let (to, mut target) = mpsc::channel(3);
     for item in [1, 2, 3] {

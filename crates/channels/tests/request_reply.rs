@@ -202,6 +202,42 @@ async fn answers_under_way_are_limited_and_stop_when_their_callers_give_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_overlapping_request_whose_caller_or_actor_leaves_is_carried_out_to_its_next_await() {
+    for how in ["dropped", "deadline", "actor aborted"] {
+        let steps = Arc::new(AtomicU32::new(0));
+        let done = Arc::clone(&steps);
+        let (handle, inbox) = actor::<(), ()>(ONE);
+        let task = tokio::spawn(inbox.serve_overlapping(MANY, move |()| {
+            let done = Arc::clone(&done);
+            async move {
+                done.fetch_add(1, Ordering::Relaxed);
+                sleep(TAKES).await;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        if how == "dropped" {
+            timeout(TAKES / 2, handle.call((), LIMIT))
+                .await
+                .expect_err("between the two steps");
+        } else if how == "deadline" {
+            let answer = handle.call((), TAKES / 2).await;
+            assert_eq!(answer, Err(CallError::Unanswered));
+        } else {
+            let abort = async {
+                sleep(TAKES / 2).await;
+                task.abort();
+            };
+            let (answer, ()) = tokio::join!(handle.call((), LIMIT), abort);
+            assert_eq!(answer, Err(CallError::Dropped));
+        }
+        drop(handle);
+        timeout(LIMIT, task).await.unwrap().ok(); // it ends, or was aborted
+        sleep(LIMIT).await;
+        assert_eq!(steps.load(Ordering::Relaxed), 1, "of 2 steps: {how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn overlapping_requests_whose_callers_left_before_their_turn_are_skipped() {
     let handled = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&handled);
