@@ -92,15 +92,25 @@ pub async fn pump<T>(
         let mut place = pin!(to.reserve());
         loop {
             select! {
-                biased; // what has come takes part in the choice, until `limit` items do
-                Some(item) = from.recv(), if waiting.count() < limit.get() => waiting.put(item),
+                biased; // after `recv`, it would have no turn while the source always has something
                 reserved = &mut place, if waiting.count() > 0 => {
                     place.set(to.reserve());
                     let reserved = reserved.map_err(|_| TargetClosed)?;
+                    // What has come takes part in the choice, until `limit` items do. What comes
+                    // meanwhile does not: it might never end.
+                    for _ in 0..from.len() {
+                        if waiting.count() >= limit.get() {
+                            break;
+                        }
+                        if let Ok(item) = from.try_recv() {
+                            waiting.put(item);
+                        }
+                    }
                     if let Some(item) = waiting.take() {
                         reserved.send(item);
                     }
                 }
+                Some(item) = from.recv(), if waiting.count() < limit.get() => waiting.put(item),
                 else => return Ok(()), // `from` has ended and nothing waits
             }
         }

@@ -261,6 +261,87 @@ async fn a_buffer_may_replace_what_waits_until_the_limit_is_reached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_never_rests_does_not_shut_out_the_target() {
+    let (source, from) = mpsc::channel(1_000);
+    let (to, mut target) = mpsc::channel(1);
+    let _pumping = spawn_pump(from, to, Latest::default(), MANY);
+    let mut last = 0;
+    for turn in 1..=10 {
+        // More than a task can take in a turn: tokio's budget is 128.
+        while source.try_send(('a', last + 1)).is_ok() {
+            last += 1;
+        }
+        yield_now().await;
+        let arrived = target.try_recv();
+        assert!(arrived.is_ok(), "{arrived:?} in turn {turn}, {last} sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_target_is_full_a_source_that_never_rests_is_read_and_each_item_replaces_one() {
+    let (source, from) = mpsc::channel(1_000);
+    let (to, mut target) = mpsc::channel(1);
+    let _pumping = spawn_pump(from, to, Latest::default(), ONE.saturating_add(1));
+    for number in 0..10_000 {
+        source.send(('a', number)).await.unwrap();
+    }
+    sleep(TAKES).await;
+    let (_, first) = target.try_recv().unwrap();
+    assert!(
+        first < 1_000,
+        "it has been there since the beginning: {first}"
+    );
+    let next = timeout(LIMIT, target.recv()).await;
+    assert_eq!(next, Ok(Some(('a', 9_999))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_come_at_the_same_moment_as_the_place_take_part_in_the_choice() {
+    let (source, from) = mpsc::channel(1_000);
+    let (to, mut target) = mpsc::channel(1);
+    let _pumping = spawn_pump(from, to, BinaryHeap::new(), MANY);
+    for item in [0, 1] {
+        source.send(item).await.unwrap();
+        sleep(TAKES).await; // 0 is in the target, and 1 waits for its place
+    }
+    // No other task has a turn between.
+    assert_eq!(target.try_recv(), Ok(0));
+    for item in 2..=300 {
+        source.try_send(item).unwrap();
+    }
+    assert_eq!(target.recv().await, Some(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_come_while_others_are_taken_in_wait_for_the_next_choice() {
+    /// Each item that it takes in is followed by another: the source is never empty.
+    struct Followed(VecDeque<u32>, Option<mpsc::Sender<u32>>);
+    impl Waiting<u32> for Followed {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+        fn put(&mut self, item: u32) {
+            self.0.push_back(item);
+            let source = self.1.take_if(|_| item == 999);
+            if let Some(source) = source.as_ref().or(self.1.as_ref()) {
+                source.try_send(item + 1).unwrap();
+            }
+        }
+        fn take(&mut self) -> Option<u32> {
+            assert!(self.count() <= 2, "{} were taken in", self.count());
+            self.0.pop_front()
+        }
+    }
+    let (source, mut from) = mpsc::channel(1);
+    let (to, mut target) = mpsc::channel(2_000);
+    source.try_send(0).unwrap();
+    let mut waiting = Followed(VecDeque::new(), Some(source));
+    let pumping = pump(&mut from, &to, &mut waiting, NonZeroUsize::MAX).await;
+    assert_eq!(pumping, Ok(()));
+    assert!(drain(&mut target).into_iter().eq(0..=1_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn equals_do_not_leave_a_heap_in_the_order_in_which_they_came() {
     #[derive(Debug)]
     struct Job(u32);
