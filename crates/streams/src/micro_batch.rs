@@ -27,6 +27,8 @@
 //! - `chunks_timeout` of tokio-stream makes room for the largest chunk each time, however few items
 //!   come, looks at no weight, and leaves errors among the items. Collect such a chunk into a
 //!   `Result` and the good items around an error are gone.
+//! - `futures_util::stream::iter` and the like are never pending, and use none of tokio's budget: only
+//!   `items` and `weight` end their batches. Wrap them in `cooperative` of `from_iter_and_interval`.
 //! - Nothing is collected while the loop's body awaits: items wait in their channel, and that must
 //!   hold what comes meanwhile. What is there then is taken first, so that batches get full.
 
@@ -48,7 +50,9 @@ pub struct Limits {
     /// The most that its items weigh together, in the unit of the function that weighs them. An item
     /// that alone weighs more is a batch of its own.
     pub weight: NonZeroUsize,
-    /// How long its first item waits for others, from the moment it was taken from the stream.
+    /// How long its first item waits for others, from the moment it was taken from the stream. While
+    /// the stream is ready it is not looked at: a channel that is never empty is interrupted every 128
+    /// items, by tokio's budget.
     pub wait: Duration,
 }
 
@@ -175,7 +179,11 @@ where
                 Poll::Ready(None) if this.items.is_empty() => return Poll::Ready(None),
                 Poll::Ready(None) => return Poll::Ready(Some(Ok(this.take()))),
                 Poll::Pending => {
-                    ready!(this.poll_due(cx));
+                    // By the clock first: where a tokio channel is pending because the task's budget is
+                    // used up, the timer is too, however late it is.
+                    if this.due.is_none_or(|due| Instant::now() < due) {
+                        ready!(this.poll_due(cx));
+                    }
                     return Poll::Ready(Some(Ok(this.take())));
                 }
             }

@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
+use streams::from_iter_and_interval::cooperative;
 use streams::micro_batch::{Limits, MicroBatch, micro_batch};
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_stream::adapters::ChunksTimeout;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -269,6 +270,51 @@ async fn a_slow_reader_gets_full_batches_and_holds_the_producer_back() {
         sent_at.first() < Some(&100) && sent_at.last() >= Some(&1_000),
         "{sent_at:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_never_empty_delays_no_batch_beyond_its_wait_and_a_turn() {
+    let (sender, items) = channel(1_000);
+    for item in 0..1_000 {
+        sender.try_send(item).unwrap();
+    }
+    // Each time it has taken a hundred items, a millisecond has passed.
+    let slow = |item: &u64| {
+        if item % 100 == 99 {
+            advance(ms(1)).now_or_never();
+        }
+        0
+    };
+    let started = Instant::now();
+    let mut batches = micro_batch(items, up_to(10_000, 5), slow);
+    let first = batches.next().await.unwrap().unwrap();
+    // Due after 500. Tokio interrupts the channel every 128 items, and only there time is looked at.
+    assert!((500..=500 + 128).contains(&first.len()), "{}", first.len());
+    assert!(started.elapsed() <= ms(6), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_never_pending_is_cut_by_the_limits_only_unless_it_is_made_cooperative() {
+    let sizes = async |cooperates| {
+        let slow = |item: &u64| {
+            if item % 100 == 99 {
+                advance(ms(1)).now_or_never();
+            }
+            0
+        };
+        let items = stream::iter((0..1_000).map(Ok::<u64, Infallible>));
+        let items = if cooperates {
+            cooperative(items).left_stream()
+        } else {
+            items.right_stream()
+        };
+        let batches = micro_batch(items, up_to(800, 5), slow);
+        let batches: Vec<_> = batches.map(|batch| batch.unwrap().len()).collect().await;
+        batches
+    };
+    assert_eq!(sizes(false).await, [800, 200]);
+    let sizes = sizes(true).await;
+    assert!((500..=500 + 128).contains(&sizes[0]), "{sizes:?}");
 }
 
 #[tokio::test(start_paused = true)]
