@@ -18,7 +18,7 @@
 //! ## Add to your project
 //! ```console
 //! cargo add thiserror
-//! cargo add tokio --features macros,rt
+//! cargo add tokio --features rt
 //! ```
 //!
 //! ## Watch out
@@ -35,12 +35,14 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 use thiserror::Error;
-use tokio::select;
 use tokio::task::{Id, JoinError, JoinSet, coop};
 
 /// What a failure, an error or a panic, does to the rest of the batch.
@@ -84,7 +86,8 @@ pub enum Failure<E> {
 
 /// Runs `work` for each of `inputs`, in a task each, no more than `limit` at once, until all are done,
 /// one fails and `on_failure` says to stop, or `until` completes: pass a token's `cancelled()`, a
-/// `sleep` as the deadline, or `std::future::pending()`.
+/// `sleep` as the deadline, or `std::future::pending()`. It is asked before each start. A timer
+/// may fire only between two turns of the caller's task, and up to 128 inputs begin in one.
 ///
 /// When it returns, none of its tasks runs any more. An input is taken from the iterator when its work
 /// can begin. `work` is called in the caller's task, so it may borrow; the future it returns may not.
@@ -185,36 +188,50 @@ where
     let mut inputs = inputs.into_iter().fuse();
     let mut tasks = JoinSet::new();
     let mut keys = HashMap::new();
-    let all = async {
-        loop {
-            let has_room = tasks.len() < limit.get();
-            let end = if has_room && let Some(end) = tasks.try_join_next_with_id() {
-                Some(end) // before a start, since it may be what stops it
-            } else if has_room && let Some((key, input)) = inputs.next() {
-                match catch_unwind(AssertUnwindSafe(|| work(input))) {
-                    Ok(work) => {
-                        keys.insert(tasks.spawn(work).id(), key);
-                    }
-                    Err(panic) => on_end(key, Err(panicked(panic.as_ref())))?,
-                }
-                // Starting alone never suspends: a large limit would keep the thread from all others.
-                coop::consume_budget().await;
-                continue;
-            } else {
-                tasks.join_next_with_id().await
-            };
-            let Some(end) = end else {
-                return ControlFlow::Continue(());
-            };
-            if let Some((key, end)) = with_key(&mut keys, end) {
-                on_end(key, end)?;
+    let mut until = pin!(until);
+    let flow = loop {
+        let next = poll_fn(|cx| {
+            if !coop::has_budget_remaining() {
+                // Without it, a stop that is due might not be heard.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
+            if until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Stops); // before another start
+            }
+            let has_room = tasks.len() < limit.get();
+            if has_room && let Some(end) = tasks.try_join_next_with_id() {
+                return Poll::Ready(Next::Ended(end)); // before a start, since it may be what stops it
+            }
+            if has_room && let Some((key, input)) = inputs.next() {
+                return Poll::Ready(Next::Begins(key, input));
+            }
+            let end = tasks.poll_join_next_with_id(cx);
+            end.map(|end| end.map_or(Next::AllEnded, Next::Ended))
+        })
+        .await;
+        let begins = matches!(next, Next::Begins(..));
+        let end = match next {
+            Next::Begins(key, input) => match catch_unwind(AssertUnwindSafe(|| work(input))) {
+                Ok(work) => {
+                    keys.insert(tasks.spawn(work).id(), key);
+                    None
+                }
+                Err(panic) => Some((key, Err(panicked(panic.as_ref())))),
+            },
+            Next::Ended(end) => with_key(&mut keys, end),
+            Next::AllEnded => break ControlFlow::Continue(()),
+            Next::Stops => break ControlFlow::Break(()),
+        };
+        if let Some((key, end)) = end
+            && on_end(key, end).is_break()
+        {
+            break ControlFlow::Break(());
         }
-    };
-    let flow = select! {
-        biased; // a stop that is due comes before another start
-        () = until => ControlFlow::Break(()),
-        flow = all => flow,
+        if begins {
+            // Starting alone never suspends: a large limit would keep the thread from all others.
+            coop::consume_budget().await;
+        }
     };
     // Each is awaited after the abort: it has then dropped all that it held.
     tasks.abort_all();
@@ -224,6 +241,14 @@ where
         }
     }
     flow
+}
+
+/// What a batch does next.
+enum Next<K, J, T> {
+    Begins(K, J),
+    Ended(Result<(Id, T), JoinError>),
+    AllEnded,
+    Stops,
 }
 
 /// The end of a task with its key, which each of them has.

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use structured::batch::{Failure, OnFailure, Report, batch, batch_keyed};
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -135,6 +136,70 @@ async fn the_first_error_stops_the_rest_and_each_input_is_accounted_for() {
     assert_eq!(report.first_failure, Some(2));
     assert_eq!(rest(&mut report), [70, 60, 50]);
     assert_eq!(report.into_values(), Err(Failure::Failed(31)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_begins_after_the_stop() {
+    // By the work, by the iterator, and after more starts than a turn allows.
+    for (last, by_the_work) in [(2, true), (2, false), (127, true), (128, true), (300, true)] {
+        let stop = CancellationToken::new();
+        let inputs = (0..1_000).inspect(|input| {
+            if *input == last && !by_the_work {
+                stop.cancel();
+            }
+        });
+        let work = |input| {
+            if input == last {
+                stop.cancel();
+            }
+            pending::<Result<(), ()>>()
+        };
+        let mut report = batch(
+            at_once(1_000),
+            OnFailure::GoOn,
+            stop.cancelled(),
+            inputs,
+            work,
+        )
+        .await;
+        let begun = usize::try_from(last).unwrap() + 1;
+        assert_eq!(report.ends, vec![Err(Failure::CutOff); begun]);
+        assert_eq!(rest(&mut report).first(), Some(&(last + 1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_needs_budget_to_be_heard_is_heard_before_the_next_start() {
+    for last in 0..300 {
+        yield_now().await; // each begins with the whole budget, which is 128
+        let (stop, stopped) = oneshot::channel();
+        let mut stop = Some(stop);
+        let work = |input| {
+            if input == last {
+                stop.take().unwrap().send(()).unwrap();
+            }
+            pending::<Result<(), ()>>()
+        };
+        let until = stopped.map(Result::unwrap);
+        let report = batch(at_once(1_000), OnFailure::GoOn, until, 0..1_000, work).await;
+        assert_eq!(report.ends.len(), last + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_fires_while_inputs_begin_is_heard_after_128_more_at_the_latest() {
+    for last in [0, 2, 127, 128, 300] {
+        let work = |input| {
+            if input == last {
+                advance(LIMIT).now_or_never(); // the clock has moved, and no timer fired
+            }
+            pending::<Result<(), ()>>()
+        };
+        let deadline = sleep(LIMIT);
+        let report = batch(at_once(1_000), OnFailure::GoOn, deadline, 0..1_000, work).await;
+        let after = report.ends.len() - (last + 1);
+        assert!(after <= 128, "{after} after {last}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -624,8 +689,8 @@ async fn a_batch_dropped_at_any_await_point_leaves_no_task_and_takes_no_input() 
     .await;
     assert_eq!(
         points.unwrap(),
-        10,
-        "starts, ends, and the wait for the one that is cut off"
+        14,
+        "starts, ends, looks at the stop, and the wait for the one that is cut off"
     );
 }
 
@@ -664,7 +729,7 @@ async fn the_ordered_form_too_leaves_no_task_wherever_it_is_dropped() {
         },
     )
     .await;
-    assert_eq!(points.unwrap(), 8);
+    assert_eq!(points.unwrap(), 10);
 }
 
 #[tokio::test(start_paused = true)]
