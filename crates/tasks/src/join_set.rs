@@ -34,6 +34,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use thiserror::Error;
+use tokio::task::coop::{cooperative, unconstrained};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// A limited number of tasks, each with a key. Several may have the same.
@@ -144,7 +145,10 @@ impl<K, T: 'static> TaskSet<K, T> {
     /// Dropped before it is done, it has taken no end: the next call gets it.
     pub async fn next(&mut self) -> Option<Ended<K, T>> {
         loop {
-            let (id, result) = match self.tasks.join_next_with_id().await? {
+            // An end for which there is no budget would go to the back of the line. So the budget is
+            // asked for here, where nothing is taken yet, and not within.
+            let next = cooperative(unconstrained(self.tasks.join_next_with_id()));
+            let (id, result) = match next.await? {
                 Ok((id, value)) => (id, Ok(value)),
                 Err(error) => (error.id(), Err(TaskError::from(error))),
             };

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use thiserror::Error;
-use tokio::task::coop::unconstrained;
+use tokio::task::coop::{cooperative, unconstrained};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -157,7 +157,9 @@ impl<E: fmt::Display + Send + 'static> Supervisor<E> {
     ///
     /// Dropped before it is done, it has taken no end: the next call gets it.
     pub async fn next(&mut self) -> Option<Ended<E>> {
-        let ended = self.tasks.join_next_with_id().await?;
+        // An end for which there is no budget would go to the back of the line. So the budget is asked
+        // for here, where nothing is taken yet, and not within.
+        let ended = cooperative(unconstrained(self.tasks.join_next_with_id())).await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id).unwrap_or_default(); // each task has one
         let outcome = ended.map_or_else(

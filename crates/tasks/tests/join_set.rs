@@ -82,6 +82,21 @@ async fn ends_that_are_read_late_keep_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_ends_than_a_turn_can_read_keep_their_order() {
+    let mut tasks = set(1_000);
+    for key in 0..1_000 {
+        tasks.spawn(key, async {}).unwrap(); // on one thread they end in this order
+    }
+    sleep(TAKES).await;
+    let mut order = Vec::new();
+    while let Some(ended) = tasks.next().await {
+        order.push(ended.key);
+    }
+    // Tokio's budget is 128, and whoever comes to its end goes to the back of the line.
+    assert!(order.into_iter().eq(0..1_000), "out of order");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_comes_with_its_key_and_its_message_and_harms_no_other() {
     let mut tasks = set(3);
     for key in ["one", "two", "three"] {

@@ -507,6 +507,22 @@ async fn stop_returns_as_soon_as_all_have_ended_with_every_end_not_told_before()
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_ends_than_a_turn_can_read_keep_their_order() {
+    let mut supervisor = supervisor();
+    for number in 0..1_000 {
+        supervisor.spawn(number.to_string(), NEVER, async |_| Ok(()));
+    }
+    sleep(SECOND).await; // on one thread they have ended in this order
+    let mut order = Vec::new();
+    while let Some(ended) = supervisor.next().await {
+        order.push(ended.name.to_string());
+    }
+    let expected = (0..1_000).map(|number| number.to_string());
+    // Tokio's budget is 128, and whoever comes to its end goes to the back of the line.
+    assert!(order.into_iter().eq(expected), "out of order");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_task_that_has_ended_is_taken_for_one_that_runs_on() {
     let limits = StopLimits {
         abort: Duration::ZERO,
