@@ -37,6 +37,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,15 +119,12 @@ impl DurableFile {
         let (report, reported) = oneshot::channel();
         let work = spawn_blocking(move || {
             let _turn = turn; // held until the work has ended, whoever waits for it
-            if let Err(Err(error)) = report.send(replace(&path, content.as_ref())) {
-                let error: &dyn Error = &error; // with its cause
-                tracing::error!(error, "a file was not replaced, and its caller has gone");
-            }
+            report.send(Replaced(replace(&path, content.as_ref()))).ok();
         });
         // The drop of the handle ends only what has not begun.
         let work = AbortOnDropHandle::new(work);
         match reported.await {
-            Ok(result) => result,
+            Ok(replaced) => replaced.told(),
             Err(_) => match work.await.map_err(JoinError::try_into_panic) {
                 Err(Ok(payload)) => resume_unwind(payload),
                 _ => Err(ReplaceError::ShutDown),
@@ -159,6 +157,24 @@ impl DurableFile {
     }
 }
 
+/// What became of a replacement, on its way to the caller. If none is left, an event tells of an error.
+struct Replaced(Result<(), ReplaceError>);
+
+impl Replaced {
+    fn told(mut self) -> Result<(), ReplaceError> {
+        mem::replace(&mut self.0, Ok(()))
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Err(error) = &self.0 {
+            let error: &dyn Error = error; // with its cause
+            tracing::error!(error, "a file was not replaced, and its caller has gone");
+        }
+    }
+}
+
 fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     let written = || -> io::Result<PathBuf> {
         let target = follow(path)?;
@@ -180,21 +196,30 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), ReplaceError> {
     })
 }
 
-/// An empty file in the target's folder, with the target's permissions. It is removed when dropped.
+/// An empty file in the target's folder, with the target's permissions from its first moment on: else
+/// who opens it before they are set can read what comes. It is removed when dropped.
 fn create_beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
     let prefix = prefix(target)?;
+    let kept = match fs::metadata(target) {
+        Ok(old) if old.is_file() => Some(old.permissions()),
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).rand_bytes(RANDOM).suffix(SUFFIX);
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
+    builder.permissions(kept.clone().unwrap_or_else(usual)); // less the umask
     let new = builder.tempfile_in(folder_of(target))?;
-    match fs::metadata(target) {
-        Ok(old) if old.is_file() => new.as_file().set_permissions(old.permissions())?,
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    if let Some(kept) = kept {
+        new.as_file().set_permissions(kept)?; // what the umask has taken
     }
     Ok(new)
+}
+
+#[cfg(unix)]
+fn usual() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
 /// The file at the end of symbolic links.

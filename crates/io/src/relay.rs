@@ -25,7 +25,9 @@
 //! - Bare `copy_bidirectional` waits for ever for peers that say nothing, and its error has no
 //!   counts. `timeout` around it cuts busy connections with the silent ones.
 //! - One byte before each limit keeps a relay alive. For a bound on the whole, cancel `stop`.
-//! - A peer that stops reading is idle too, once the buffers are full: what is in them is lost.
+//! - A peer that stops reading is idle too, once the buffers are full: what is in them is lost. So is
+//!   one that reads all the time, but slowly: the kernel makes room once much of its buffer is free,
+//!   which may hold megabytes. Let [`Limits::idle`] be longer than the slowest peer takes for that.
 //! - An error ends both directions at once. An answer that was on its way back is lost with it, as
 //!   when a server refuses an upload half way, answers and closes.
 //! - A failure is not passed on. Dropped, a `TcpStream` ends cleanly, so the other peer takes what

@@ -67,7 +67,8 @@ pub struct Report {
     pub received: u64,
     /// Bytes that the writer took. The peer need not have received them.
     pub sent: u64,
-    /// Bytes from `outgoing` that the writer did not take. They are lost.
+    /// Bytes from `outgoing` that the writer did not take. They are lost, and so is what is sent after
+    /// the end on a place that was reserved before, which nobody counts.
     pub unsent: u64,
     /// Why reading ended.
     pub reading: ReadEnd,

@@ -53,7 +53,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::select;
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,10 @@ const QUEUE: u32 = 4_096;
 
 /// The most that [`echo`] reads at once.
 const BUFFER: usize = 16 * 1024;
+
+/// The most that [`echo`] gives back after a stop: above what a socket's buffer has by then, which
+/// grows to 6 MiB on Linux (`net.ipv4.tcp_rmem`).
+const ARRIVED: usize = 8 << 20;
 
 /// What a server grants its clients. [`Duration::MAX`] is no limit; zero ends what has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +262,8 @@ where
     drop(listener);
     timeout(limits.drain, tasks.all_ended()).await.ok(); // who is late is still in the set
     tasks.running.abort_all();
-    timeout(ABORT, tasks.all_ended()).await.ok();
+    // Unconstrained: a budget that ends at 128 tasks would hide the rest when the time is over.
+    timeout(ABORT, unconstrained(tasks.all_ended())).await.ok();
     for client in tasks.clients.values() {
         tracing::error!(?client, "a connection's handler does not stop");
         tasks.report.still_running += 1;
@@ -269,7 +274,7 @@ where
 /// A handler: gives back every byte, until the client sends no more.
 ///
 /// At the stop it gives back what has arrived, ends the stream, and waits for the client to end its
-/// own: what comes after that is dropped.
+/// own: what comes after that is dropped. A client that goes on sending gets 8 MiB of it back.
 ///
 /// # Errors
 ///
@@ -284,11 +289,15 @@ where
 {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut stopped = pin!(stop.cancelled());
-    loop {
+    let mut arrived = ARRIVED; // how much more of it there can be
+    while arrived > 0 {
         select! {
             biased; // what has arrived comes before the stop
             length = stream.read_buf(&mut buffer) => if length? == 0 { break },
             () = &mut stopped => break,
+        }
+        if stop.is_cancelled() {
+            arrived = arrived.saturating_sub(buffer.len()); // or who never rests is never told
         }
         stream.write_all(&buffer).await?;
         buffer.clear();

@@ -54,7 +54,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::UdpSocket;
 use tokio::select;
-use tokio::task::coop::unconstrained;
+use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -220,6 +220,7 @@ where
     let mut buffer = vec![0; BUFFER];
     let (mut pause, mut retry_at) = (FIRST_PAUSE, None);
     loop {
+        consume_budget().await; // or a socket that never waits keeps the thread to itself
         let receive = async {
             if let Some(instant) = retry_at {
                 sleep_until(instant).await;

@@ -72,7 +72,8 @@ pub enum BindError {
 pub struct ConnectError {
     /// The path asked for.
     pub path: PathBuf,
-    /// `NotFound`: no file. `ConnectionRefused`: nobody listens. `TimedOut`: the queue stayed full.
+    /// `NotFound`: no file. `ConnectionRefused`: nobody listens, or, except on Linux, its queue is
+    /// full. `TimedOut`: the queue stayed full.
     pub error: io::Error,
 }
 
@@ -142,7 +143,8 @@ impl Listener {
     }
 }
 
-/// Connects to the server at `path`. Waits up to `limit` for a place in its queue.
+/// Connects to the server at `path`. On Linux, waits up to `limit` for a place in its queue; others
+/// refuse a client for which there is none.
 ///
 /// # Errors
 ///
@@ -211,7 +213,10 @@ fn refuse_other_files(path: &Path) -> Result<(), BindError> {
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotFound | ErrorKind::NotADirectory => "start the server, or correct the path",
-        ErrorKind::ConnectionRefused => "nobody listens: start the server again",
+        ErrorKind::ConnectionRefused if cfg!(target_os = "linux") => {
+            "nobody listens: start the server again"
+        }
+        ErrorKind::ConnectionRefused => "nobody listens, or its queue is full: see the server",
         ErrorKind::PermissionDenied => "run as its owner, or let the server permit more",
         ErrorKind::TimedOut => "its queue is full: see why the server accepts nobody",
         ErrorKind::InvalidInput => PATHS,

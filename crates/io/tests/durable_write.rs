@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, LazyLock};
 use std::time::Duration;
 
 use ::io::durable_write::{DurableFile, ReplaceError};
@@ -138,14 +138,22 @@ async fn a_dropped_call_leaves_a_whole_file_and_a_later_call_has_the_last_word()
     assert_eq!(names(folder.path()), ["state"]);
 }
 
+/// What all tests here log: a blocking thread has the subscriber of all threads.
+fn log() -> &'static Capture {
+    static LOG: LazyLock<Capture> = LazyLock::new(|| {
+        let log = Capture::of("io::durable_write");
+        tracing::dispatcher::set_global_default(log.dispatch()).unwrap();
+        log
+    });
+    &LOG
+}
+
 #[tokio::test]
 async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("missing/state");
     let state = DurableFile::new(&path);
-    let log = Capture::of("io::durable_write");
-    // A blocking thread has the subscriber of all threads, and so have the other tests here.
-    tracing::dispatcher::set_global_default(log.dispatch()).unwrap();
+    let log = log();
     let told = || {
         let path = path.display().to_string();
         log.lines().into_iter().find(|line| line.contains(&path))
@@ -165,6 +173,67 @@ async fn a_failure_that_nobody_waits_for_is_told_by_an_event() {
         line.starts_with("ERROR a file was not replaced, and its caller has gone error="),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn a_failure_that_its_caller_does_not_come_to_hear_is_told_as_well() {
+    let folder = TempDir::new().unwrap();
+    let state = DurableFile::new(folder.path().join("missing/state"));
+    let log = log();
+    let told = || {
+        let path = folder.path().display().to_string();
+        log.lines().iter().filter(|it| it.contains(&path)).count()
+    };
+    let mut dropped = Box::pin(state.replace("new"));
+    while poll!(&mut dropped).is_ready() {
+        dropped = Box::pin(state.replace("new")); // it had ended before it was asked
+    }
+    state.replace("new").await.unwrap_err(); // has its turn when the first has ended
+    assert_eq!(told(), 0);
+    drop(dropped);
+    assert_eq!(told(), 1);
+}
+
+/// Who may not read the file may not read the new one either, from its first moment on.
+#[cfg(unix)]
+#[test]
+fn what_is_private_is_private_while_it_is_replaced() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (folder, path) = file(b"old");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let state = DurableFile::new(&path);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let spy = scope.spawn(|| {
+            let (mut looks, mut open) = (0, 0);
+            while !done.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(folder.path()).unwrap() {
+                    let entry = entry.unwrap();
+                    if entry.file_name() == "state" {
+                        continue;
+                    }
+                    // It may be gone by now.
+                    if let Ok(found) = entry.metadata() {
+                        looks += 1;
+                        open += u32::from(found.mode() & 0o077 != 0);
+                    }
+                }
+            }
+            (looks, open)
+        });
+        Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(async {
+                for _ in 0..500 {
+                    state.replace("new").await.unwrap();
+                }
+            });
+        done.store(true, Ordering::Relaxed);
+        let (looks, open) = spy.join().unwrap();
+        assert!(looks > 0, "it has seen none");
+        assert_eq!(open, 0);
+    });
 }
 
 #[cfg(unix)]

@@ -584,6 +584,34 @@ async fn connection() -> (TcpStream, TcpStream) {
 }
 
 #[tokio::test]
+async fn harm_a_peer_that_reads_all_the_time_but_slowly_is_idle() {
+    let (mut a, mut near) = duplex(64 * 1024);
+    let (mut far, mut b) = connection().await;
+    let flood = tokio::spawn(async move { while a.write_all(&[7; 1 << 16]).await.is_ok() {} });
+    let run = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        relay(&mut near, &mut far, limits(2 * SECOND, 64 * 1024), &stop).await
+    });
+    let (mut piece, mut taken) = ([0; 4 * 1024], Vec::new());
+    let take = async {
+        loop {
+            b.read_exact(&mut piece).await.unwrap();
+            taken.push(Instant::now());
+            sleep(SECOND / 50).await;
+        }
+    };
+    let report = tokio::select! {
+        report = timeout(LONG, run) => report.expect("it goes on").unwrap(),
+        () = take => unreachable!(),
+    };
+    let ended = Instant::now();
+    assert!(matches!(report.end, End::Idle), "{report:?}");
+    let lately = |at: &&Instant| ended - **at < 2 * SECOND;
+    assert!(taken.iter().filter(lately).count() > 10, "it did not read");
+    flood.await.unwrap();
+}
+
+#[tokio::test]
 async fn ten_mebibytes_pass_each_way_over_real_sockets() {
     const SIZE: usize = 10 * 1024 * 1024;
     let ((mut a, mut near), (mut far, mut b)) = (connection().await, connection().await);

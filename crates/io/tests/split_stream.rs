@@ -420,6 +420,19 @@ async fn a_stop_ends_both_at_once_with_the_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_after_the_end_on_a_reserved_place_is_in_no_count() {
+    let (_peer, stream) = duplex(64);
+    let program = program(split(stream));
+    let place = program.outgoing.clone().reserve_owned().await.unwrap();
+    program.stop.cancel();
+    let report = timeout(LONG, program.task).await.unwrap().unwrap();
+    place.send(Bytes::from_static(b"lost"));
+    assert_eq!((report.sent, report.unsent), (0, 0));
+    let refused = program.outgoing.send(Bytes::new()).await;
+    assert!(refused.is_err(), "who has reserved none is told");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_future_stops_both_directions() {
     let (stream, mut peer) = duplex(64);
     let mut program = program(split(stream));

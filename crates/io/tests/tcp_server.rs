@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::io::tcp_server::{Connection, Limits, Listener, Report, bind, echo, serve};
+use futures_util::FutureExt;
 use testing::capture_events::{Capture, Captured};
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::io::{
@@ -1225,6 +1226,60 @@ async fn a_stopped_server_can_be_started_again_at_once_on_the_same_port() {
     assert_eq!(again.local_addr().unwrap(), address);
 }
 
+/// The stop of a server whose client does not read is a reset; this one reads, and never ends.
+#[tokio::test(start_paused = true)]
+async fn at_a_stop_echo_ends_the_stream_for_a_client_that_never_stops_sending_as_well() {
+    const SIZE: usize = 64 * 1024;
+    let (client, server) = duplex(SIZE);
+    let stop = CancellationToken::new();
+    let echoing = tokio::spawn(echo(server, stop.clone()));
+    let (mut answers, mut sends) = split(client);
+    let flood = tokio::spawn(async move { while sends.write_all(&[7; SIZE]).await.is_ok() {} });
+    let (mut piece, mut came) = ([0; 1_024], 0);
+    for _ in 0..2_000 {
+        answers.read_exact(&mut piece).await.unwrap();
+    }
+    stop.cancel();
+    loop {
+        match answers.read(&mut piece).await.unwrap() {
+            0 => break,
+            length => came += length,
+        }
+        assert!(came < 16 << 20, "16 MiB after the stop, and no end");
+    }
+    assert!(came >= 8 << 20, "as much may have been on its way: {came}");
+    flood.abort();
+    drop((answers, flood.await)); // the client ends its stream
+    timeout(LIMIT, echoing).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_handler_that_has_ended_is_taken_for_one_that_goes_on() {
+    /// Its drop is slow: with 600 of them, the time for the abort is over when all are gone.
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            tokio::time::advance(SECOND / 100).now_or_never();
+        }
+    }
+    let (mut network, fake) = Network::new();
+    let limits = Limits {
+        drain: Duration::ZERO,
+        ..LIMITS
+    };
+    let server = Server::start(fake, limits, async |_, _, _| {
+        let _slow = Slow;
+        pending().await
+    });
+    let _clients: Vec<_> = (0..600).map(|_| network.connect()).collect();
+    sleep(SECOND).await;
+    let expected = Report {
+        aborted: 600,
+        ..Report::default()
+    };
+    assert_eq!(server.stop().await, expected);
+}
+
 // What to watch out for
 
 #[tokio::test]
@@ -1438,6 +1493,13 @@ mod descriptors {
         set_limit(u64::try_from(next).unwrap() + descriptors);
     }
 
+    /// As many as the system lets wait, and 500 at most: macOS lets 128, as old Linux does.
+    fn clients_in_a_queue() -> usize {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let allowed = allowed.map_or(128, |text| text.trim().parse().unwrap());
+        allowed.min(500)
+    }
+
     #[test]
     fn five_hundred_clients_connect_before_the_first_is_accepted() {
         if in_own_process("five_hundred_clients_connect_before_the_first_is_accepted") {
@@ -1446,7 +1508,7 @@ mod descriptors {
                 let listener = bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
                 let mut clients = Vec::new();
-                for number in 0..500 {
+                for number in 0..clients_in_a_queue() {
                     let client = timeout(SECOND * 5, TcpStream::connect(address)).await;
                     let client = client.unwrap_or_else(|_| panic!("{number} connected"));
                     clients.push(client.unwrap());

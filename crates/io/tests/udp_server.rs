@@ -728,6 +728,30 @@ async fn many_peers_each_get_their_own_answers() {
     assert_eq!(report.answered, u64::from(PEERS) * u64::from(EACH));
 }
 
+/// A socket that does not wait: it tells without end of an answer that did not arrive.
+struct Refused;
+
+impl Socket for Refused {
+    type Peer = u32;
+
+    async fn receive(&self, _: &mut [u8]) -> Result<(usize, u32)> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    async fn answer(&self, _: &[u8], _: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_never_waits_leaves_other_tasks_their_turns() {
+    let stop = CancellationToken::new();
+    let button = stop.clone();
+    tokio::spawn(async move { button.cancel() });
+    let report = serve(Arc::new(Refused), LIMITS, stop, async |_, _| None).await;
+    assert!((1..1_000).contains(&report.failed_receives), "{report:?}");
+}
+
 // The stop
 
 #[tokio::test(start_paused = true)]
