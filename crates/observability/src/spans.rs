@@ -110,6 +110,7 @@ impl<T> InSpan<T> {
 /// # Panics
 ///
 /// If called outside of a Tokio runtime.
+#[track_caller] // or every task would seem to be spawned here
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,

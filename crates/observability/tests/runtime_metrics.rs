@@ -227,8 +227,12 @@ fn what_is_within_the_limit_is_not_told() {
 #[test]
 fn a_worker_is_held_from_when_it_was_last_seen_otherwise() {
     let runtime = workers(2);
-    let (watchdog, reports) = watch(&runtime, SETTINGS);
-    pass(LIMIT); // it does not count
+    let settings = Settings {
+        limit: Duration::from_secs(2),
+        ..SETTINGS
+    };
+    let (watchdog, reports) = watch(&runtime, settings);
+    pass(settings.limit); // it does not count
     let end = block(runtime.handle(), 1);
     signs(&watchdog, 3);
     drop(end);

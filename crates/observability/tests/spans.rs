@@ -230,6 +230,23 @@ async fn a_task_is_spawned_in_the_span() {
     );
 }
 
+/// What tokio-console shows of a task, and what the panic outside of a runtime names.
+#[test]
+fn the_place_of_a_task_is_where_it_was_spawned() {
+    let (place, seen) = std::sync::mpsc::channel();
+    let (here, usual) = (std::thread::current().id(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| match panic.location() {
+        Some(at) if std::thread::current().id() == here => {
+            place.send((at.file().to_owned(), at.line())).unwrap();
+        }
+        _ => usual(panic),
+    }));
+    let line = line!() + 1;
+    let spawned = std::panic::catch_unwind(|| drop(spawn(async {})));
+    spawned.unwrap_err();
+    assert_eq!(seen.recv().unwrap(), (file!().to_owned(), line));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_handle_is_dropped_runs_on() {
     let capture = Capture::of("spans");
