@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -105,21 +105,21 @@ impl Keeper {
     }
 
     /// Calls `is_ready` until it says yes.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no async code: it blocks as documented"
+    )]
     pub(crate) fn wait(
         &self,
         limit: Duration,
         mut is_ready: impl FnMut() -> bool,
     ) -> Result<(), ServerError> {
         const PAUSE: Duration = Duration::from_millis(5);
-        let tries = limit.as_millis() / PAUSE.as_millis();
-        for _ in 0..tries {
+        let started = Instant::now();
+        while started.elapsed() < limit {
             if is_ready() {
                 return Ok(());
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "no async code: it blocks as documented"
-            )]
             thread::sleep(PAUSE);
         }
         Err(self.not_started(format!("it was not ready within {limit:?}")))
@@ -140,6 +140,16 @@ impl Drop for Keeper {
         drop(shell.orders.take()); // the end of the pipe
         shell.process.wait().ok(); // it has ended then, and that is all we wanted
     }
+}
+
+/// A folder in `place` which only its owner can enter.
+pub(crate) fn private_folder(prefix: &str, place: &Path) -> Result<TempDir, ServerError> {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix(prefix);
+    #[cfg(unix)]
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let folder = folder.tempdir_in(place);
+    folder.doing(|| format!("no folder in {}", place.display()))
 }
 
 /// What is said about a server elsewhere, or the language of this terminal, is not for this one.

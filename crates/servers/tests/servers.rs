@@ -2,8 +2,9 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,12 +16,29 @@ use servers::{Postgres, Redis, ServerError};
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn redis_says(url: &str, command: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(url.strip_prefix("redis://").unwrap())?;
+    let (password, address) = password_and_address(url);
+    let answer = redis_says_without(address, &format!("AUTH {password}\r\n{command}"), 2)?;
+    Ok(answer.strip_prefix("+OK\r\n").unwrap().to_owned())
+}
+
+fn password_and_address(url: &str) -> (&str, &str) {
+    let both = url.strip_prefix("redis://:").unwrap();
+    both.split_once('@').unwrap()
+}
+
+/// So many lines, without the last one's end, that the server says to these commands.
+fn redis_says_without(address: &str, commands: &str, lines: usize) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-    stream.write_all(format!("{command}\r\n").as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(line.trim_end().to_owned())
+    stream.write_all(format!("{commands}\r\n").as_bytes())?;
+    let (mut all, mut stream) = (String::new(), BufReader::new(stream));
+    for _ in 0..lines {
+        stream.read_line(&mut all)?;
+    }
+    if all.is_empty() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(all.trim_end().to_owned())
 }
 
 fn socket_folder(url: &str) -> PathBuf {
@@ -64,6 +82,39 @@ fn redis_answers_is_empty_stops_and_starts_again() {
     let url = redis.url().to_owned();
     drop(redis);
     redis_says(&url, "PING").unwrap_err();
+}
+
+#[test]
+fn a_server_that_runs_is_started_again_and_not_lost() {
+    let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
+    assert_eq!(redis_says(redis.url(), "SET key value").unwrap(), "+OK");
+    redis.restart().unwrap();
+    assert_eq!(redis_says(redis.url(), "DBSIZE").unwrap(), ":0", "another");
+    redis.pause().unwrap();
+    redis.restart().unwrap();
+    assert_eq!(redis_says(redis.url(), "PING").unwrap(), "+PONG");
+    let url = redis.url().to_owned();
+    drop(redis);
+    redis_says(&url, "PING").unwrap_err();
+
+    postgres.restart().unwrap();
+    let folder = socket_folder(postgres.url());
+    assert_eq!(postgres_answers(&folder).unwrap(), b'R');
+    drop(postgres);
+    assert!(!folder.exists());
+}
+
+/// Other users of the machine could run programs in their user's name.
+#[test]
+fn nobody_else_comes_to_the_servers() {
+    let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
+    let (_, address) = password_and_address(redis.url());
+    let said = redis_says_without(address, "CONFIG GET dir", 1).unwrap();
+    assert_eq!(said, "-NOAUTH Authentication required.");
+    let configured = redis_says(redis.url(), "CONFIG GET dir").unwrap();
+    assert_eq!(configured, "*2");
+    let folder = std::fs::metadata(socket_folder(postgres.url())).unwrap();
+    assert_eq!(folder.mode() & 0o077, 0);
 }
 
 #[test]
