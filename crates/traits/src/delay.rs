@@ -22,10 +22,12 @@
 //! ## Watch out
 //! - A future that returns `Pending` without having stored the waker sleeps for ever.
 //! - The waker may be another one at each poll: the future can be moved to another task between two.
-//!   Who keeps the first one wakes a task that has left. `clone_from` keeps the latest.
+//!   Who keeps the first one wakes a task that has left. Keep the latest.
 //! - Between the look at the state and the storing of the waker the event can come. Both happen under
 //!   one lock here; otherwise look again after storing.
 //! - Wake after the lock is let go: the task may be polled at once, on another thread, and want it.
+//!   Drop a waker after that, too: with it may go the last owner of a task, and all that the task
+//!   holds, the trigger included.
 //! - A wake-up is a hint. A future is polled without one, too, and must not take it for the event.
 
 use std::pin::Pin;
@@ -82,9 +84,11 @@ impl Future for Delay {
         if let Some(end) = state.end {
             return Poll::Ready(end);
         }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()), // for nothing if it is the same
-            none => *none = Some(cx.waker().clone()),
+        let is_stored = |waker: &Waker| waker.will_wake(cx.waker());
+        if !state.waker.as_ref().is_some_and(is_stored) {
+            let old = state.waker.replace(cx.waker().clone());
+            drop(state);
+            drop(old); // without the lock: it may be the last to own a task that has the trigger
         }
         Poll::Pending
     }

@@ -128,17 +128,27 @@ impl<T: 'static> Stored<T> {
     }
 
     /// Drops the future that is there and takes this one. Returns whether the other had not ended.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of the future that is there does. Nothing is running then.
     pub fn replace(&mut self, future: impl Future<Output = T> + Send + 'static) -> bool {
-        let was_running = self.is_running;
+        // Should the drop of the old one panic, the new one does not count as started.
+        let was_running = mem::replace(&mut self.is_running, false);
         self.future.set(future);
         self.is_running = true;
         was_running
     }
 
     /// Drops the future that is there, and the allocation. Returns whether it had not ended.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of the future that is there does. It counts as ended then.
     pub fn cancel(&mut self) -> bool {
+        let was_running = mem::replace(&mut self.is_running, false); // though its drop panics
         self.future.set(pending()); // which has no size
-        mem::replace(&mut self.is_running, false)
+        was_running
     }
 
     /// Whether there is a future that has not ended.

@@ -16,9 +16,9 @@
 //!
 //! ## Add to your project
 //! ```console
-//! cargo add redis --features connection-manager,tokio-comp
+//! cargo add redis --features tokio-comp
 //! cargo add thiserror
-//! cargo add tokio --features time
+//! cargo add tokio --features sync,time
 //! ```
 //!
 //! ## Watch out
@@ -32,7 +32,8 @@
 //!   ```
 //!   With `impl Future<…> + Send` in the trait it compiles, and implementations still write
 //!   `async fn`: see [`MemoryStore`].
-//! - A `set` that timed out may be carried out all the same, even later.
+//! - A `set` that timed out may be carried out all the same, even later, and even after another `set`
+//!   of the same key that was made later and succeeded: the two may go over different connections.
 //! - A connection that is shared answers in the order of the requests: one slow command holds up all.
 //!   Blocking commands, such as `BLPOP`, need a connection of their own.
 //! - After the server was gone, the first call reports it and only then is it connected anew. A call
@@ -41,12 +42,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue};
+use redis::{RedisError, RedisResult, RetryMethod, ServerErrorKind};
 use thiserror::Error;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// Keeps values by key. Clone it for each task.
@@ -77,7 +82,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The server cannot be reached, or the connection broke. Later it may work.
+    /// The server cannot be reached, the connection broke, or the server cannot do it now, for
+    /// instance because it is loading its data or has become a replica. Later it may work. If the
+    /// connection broke, what was asked for may have been done.
     #[error("the store cannot be reached")]
     Unavailable(#[source] Arc<RedisError>),
     /// There was no answer in time. What was asked for may have been done.
@@ -87,7 +94,7 @@ pub enum StoreError {
         limit: Duration,
     },
     /// The server answered that it will not, for instance because the key's value is of another
-    /// type, or the password is wrong. The same call will fail again.
+    /// type, or the password is wrong. Until that is mended, the same call will fail again.
     #[error("the store refused")]
     Refused(#[source] Arc<RedisError>),
 }
@@ -117,13 +124,30 @@ impl Store for MemoryStore {
     }
 }
 
-/// A store in Redis, over one connection, which is made anew when it breaks. Its clones share it.
+/// A store in Redis, over one connection. Its clones share it.
+///
+/// It is made anew by the next call when it could not be made or broke, when the server has become a
+/// replica, and when a call was late and no other call was answered while it waited.
 #[derive(Clone)]
 pub struct RedisStore {
-    connection: ConnectionManager,
+    client: Client,
+    /// In use now. The lock is held to look or to replace, never while waiting.
+    link: Arc<Mutex<Arc<Link>>>,
     prefix: Arc<str>,
     limit: Duration,
 }
+
+/// One connection, from before it is made until it is given up.
+struct Link {
+    /// Or why it could not be made.
+    connection: OnceCell<RedisResult<MultiplexedConnection>>,
+    /// Makes it. If the caller that waits for it leaves, the next goes on with the same future.
+    making: tokio::sync::Mutex<Making>,
+    /// How many calls were answered over it.
+    answers: AtomicU64,
+}
+
+type Making = Pin<Box<dyn Future<Output = RedisResult<MultiplexedConnection>> + Send>>;
 
 impl RedisStore {
     /// A store at `url`, such as `redis://127.0.0.1:6379`, whose keys all begin with `prefix`. Each
@@ -137,20 +161,12 @@ impl RedisStore {
     ///
     /// # Panics
     ///
-    /// If called outside of a Tokio runtime.
+    /// Its calls do, if polled outside of a Tokio runtime with timers and sockets.
     pub fn connect(url: &str, prefix: &str, limit: Duration) -> Result<Self, StoreError> {
-        let refused = |error| StoreError::Refused(Arc::new(error));
-        // One attempt for each call, and our own limit around it all: the library's would be 500 ms
-        // for an answer, and seconds for a server that is gone.
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(limit))
-            .set_response_timeout(None);
-        let client = Client::open(url).map_err(refused)?;
-        let connection =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(refused)?;
+        let client = Client::open(url).map_err(|error| StoreError::Refused(Arc::new(error)))?;
         Ok(Self {
-            connection,
+            link: Arc::new(Mutex::new(Arc::new(Link::new(&client)))),
+            client,
             prefix: prefix.into(),
             limit,
         })
@@ -158,26 +174,94 @@ impl RedisStore {
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let limit = self.limit;
-        let mut connection = self.connection.clone();
-        match timeout(limit, command.query_async(&mut connection)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_timeout() => Err(StoreError::TimedOut { limit }),
-            // The library would connect anew for it, but a wrong password stays wrong.
-            Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => {
-                Err(StoreError::Refused(Arc::new(error)))
+        let link = Arc::clone(&self.link());
+        let answers_before = link.answers.load(Ordering::Relaxed);
+        let asking = async {
+            let mut connection = link.connection().await?;
+            command.query_async(&mut connection).await
+        };
+        match timeout(limit, asking).await {
+            Ok(Ok(answer)) => {
+                link.answers.fetch_add(1, Ordering::Relaxed);
+                Ok(answer)
             }
-            Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
-                Err(StoreError::Unavailable(Arc::new(error)))
+            Ok(Err(error)) => Err(self.failed(error, &link)),
+            Err(_) => {
+                // A server that is only slow answers others meanwhile. Where nothing came for so
+                // long the other end may have vanished, which the system finds out after minutes.
+                if link.answers.load(Ordering::Relaxed) == answers_before {
+                    self.give_up(&link);
+                }
+                Err(StoreError::TimedOut { limit })
             }
-            Ok(Err(error)) => Err(StoreError::Refused(Arc::new(error))),
-            Err(_) => Err(StoreError::TimedOut { limit }),
         }
+    }
+
+    fn failed(&self, error: RedisError, link: &Arc<Link>) -> StoreError {
+        let is_broken = error.is_io_error() || error.is_unrecoverable_error();
+        let was_made = link.connection.get().is_some_and(Result::is_ok);
+        // After a failover another server may have the address of one that is a replica now.
+        let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        if is_broken || is_replica || !was_made {
+            self.give_up(link);
+        } else {
+            link.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        // The library would connect anew for a wrong password, which does not make it right.
+        let is_refusal = error.kind() == ErrorKind::AuthenticationFailed;
+        let may_pass = matches!(
+            error.retry_method(),
+            RetryMethod::WaitAndRetry | RetryMethod::RefreshSlotsAndRetry
+        );
+        let error = Arc::new(error);
+        if !is_refusal && (is_broken || may_pass) {
+            StoreError::Unavailable(error)
+        } else {
+            StoreError::Refused(error)
+        }
+    }
+
+    /// The next call connects anew. Those under way keep the old connection until they end.
+    fn give_up(&self, link: &Arc<Link>) {
+        let mut current = self.link();
+        // Another call may have replaced it already.
+        if Arc::ptr_eq(&current, link) {
+            *current = Arc::new(Link::new(&self.client));
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn command(&self, name: &str, key: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(format!("{}{key}", self.prefix));
         command
+    }
+}
+
+impl Link {
+    fn new(client: &Client) -> Self {
+        let client = client.clone();
+        // Our own limit is around it all: the library's would be 500 ms for an answer.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let making = async move {
+            let making = client.get_multiplexed_async_connection_with_config(&config);
+            making.await
+        };
+        Self {
+            connection: OnceCell::new(),
+            making: tokio::sync::Mutex::new(Box::pin(making)),
+            answers: AtomicU64::new(0),
+        }
+    }
+
+    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        let make = async || self.making.lock().await.as_mut().await;
+        self.connection.get_or_init(make).await.clone()
     }
 }
 

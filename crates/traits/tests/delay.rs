@@ -2,12 +2,13 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
-use traits::delay::{CountPolls, Delay, End, delay};
+use traits::delay::{CountPolls, Delay, End, Trigger, delay};
 
 /// Counts its wake-ups.
 #[derive(Default)]
@@ -100,6 +101,35 @@ fn a_dropped_delay_is_no_harm_to_its_trigger() {
         2,
         "ours and `waker`: the delay keeps none"
     );
+}
+
+/// A task that keeps the trigger: the delay's waker may be the last that has it.
+struct Keeps {
+    _trigger: Mutex<Option<Trigger>>,
+}
+
+impl Wake for Keeps {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn the_waker_that_is_replaced_may_be_the_last_owner_of_the_trigger() {
+    let (done, ended) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let (trigger, mut delay) = delay();
+        let first = Waker::from(Arc::new(Keeps {
+            _trigger: Mutex::new(Some(trigger)),
+        }));
+        assert_eq!(poll(&mut delay, &first), Poll::Pending);
+        drop(first);
+        let (woken, second) = waker();
+        // Its drop ends the delay, and so there is a reason to be polled again.
+        assert_eq!(poll(&mut delay, &second), Poll::Pending);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        done.send(poll(&mut delay, &second)).unwrap();
+    });
+    let polled = ended.recv_timeout(Duration::from_secs(60));
+    assert_eq!(polled, Ok(Poll::Ready(End::Dropped)));
 }
 
 /// Polls on this thread, and sleeps between two polls.

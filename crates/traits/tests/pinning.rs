@@ -427,6 +427,37 @@ fn one_that_panics_has_ended() {
 }
 
 #[test]
+fn one_whose_drop_panics_has_ended_when_it_is_cancelled_or_replaced() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("in the drop");
+        }
+    }
+    for replace in [false, true] {
+        let mut stored = Stored::new();
+        let panics = PanicsWhenDropped;
+        let future = async move {
+            let _panics = panics;
+            pending::<u8>().await
+        };
+        stored.start(future).unwrap();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            if replace {
+                stored.replace(async { 1 })
+            } else {
+                stored.cancel()
+            }
+        }));
+        ended.unwrap_err();
+        assert!(!stored.is_running());
+        assert_eq!(poll(&mut stored), Poll::Ready(None));
+        stored.start(async { 7 }).unwrap();
+        assert_eq!(poll(&mut stored), Poll::Ready(Some(7)));
+    }
+}
+
+#[test]
 fn the_waker_is_passed_on() {
     struct Count(AtomicUsize);
     impl Wake for Count {
