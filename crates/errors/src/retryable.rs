@@ -96,23 +96,27 @@ pub trait Retryable {
 }
 
 /// By its kind. What is not known to pass by itself, or is not known at all, is [`Retry::Never`].
+///
+/// A kind that comes both before and after a request was sent counts as after: an unreachable host,
+/// or [`ErrorKind::WouldBlock`], which on Unix is also the read timeout of a blocking socket. Code
+/// that knows that it was only connecting can answer [`Retry::LATER`] itself.
 impl Retryable for io::Error {
     fn retry(&self) -> Retry {
         match self.kind() {
             ErrorKind::ConnectionRefused
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkDown
-            | ErrorKind::NetworkUnreachable
             | ErrorKind::AddrNotAvailable // no port left
             | ErrorKind::Interrupted
-            | ErrorKind::ResourceBusy
-            | ErrorKind::WouldBlock => Retry::LATER,
+            | ErrorKind::ResourceBusy => Retry::LATER,
             ErrorKind::BrokenPipe
             | ErrorKind::ConnectionAborted
             | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable // an established connection may end so, too
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
             | ErrorKind::NotConnected
             | ErrorKind::TimedOut
             | ErrorKind::UnexpectedEof
+            | ErrorKind::WouldBlock // on Unix, the read timeout of a blocking socket
             | ErrorKind::WriteZero => Retry::IfIdempotent,
             _ => Retry::Never,
         }

@@ -36,7 +36,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use thiserror::Error;
 use tokio::time::timeout;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
@@ -141,13 +141,8 @@ pub async fn find_one<T>(
 
 impl LookupError {
     fn from_query(error: tokio_postgres::Error, client: &Client) -> Self {
-        const ENDS: [&SqlState; 3] = [
-            &SqlState::ADMIN_SHUTDOWN,
-            &SqlState::CRASH_SHUTDOWN,
-            &SqlState::IDLE_SESSION_TIMEOUT,
-        ];
         match error.as_db_error() {
-            Some(said) if ENDS.contains(&said.code()) => Self::Closed(Some(error)),
+            Some(said) if ends_session(said) => Self::Closed(Some(error)),
             Some(said) => Self::Refused(Box::new(said.clone())),
             None if error.is_closed() || client.is_closed() => Self::Closed(Some(error)),
             None => Self::Failed(error),
@@ -161,5 +156,15 @@ impl LookupError {
             Self::Refused(error) => Some(error.code()),
             _ => None,
         }
+    }
+}
+
+/// By its severity, not its code: a session is ended for many reasons, a time limit or a conflict on
+/// a replica among them, and a later release may have more.
+fn ends_session(said: &DbError) -> bool {
+    match said.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        // From what tells it in its own language only, such as a pooler between.
+        None => matches!(said.severity(), "FATAL" | "PANIC"),
     }
 }

@@ -2,7 +2,7 @@
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,19 @@ async fn a_connection_that_ends_before_the_answer_is_for_the_idempotent_only() {
     }
 }
 
+/// On Unix the kind is `WouldBlock` then, on Windows `TimedOut`.
+#[test]
+fn an_answer_that_is_late_for_the_read_timeout_of_a_blocking_socket_is_for_the_idempotent_only() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(MS)).unwrap();
+    stream.write_all(&[1]).unwrap();
+    let error = stream.read_exact(&mut [0]).unwrap_err();
+    peer.read_exact(&mut [0]).unwrap(); // the call has arrived, and may be carried out
+    assert_eq!(error.retry(), Retry::IfIdempotent, "{:?}", error.kind());
+}
+
 #[tokio::test]
 async fn what_lasts_is_never_tried_again() {
     let missing = tokio::fs::read("/no/such/file").await.unwrap_err();
@@ -68,13 +81,9 @@ async fn what_lasts_is_never_tried_again() {
 fn of_each_kind_of_failure_it_is_known_whether_something_was_done() {
     for kind in [
         ErrorKind::ConnectionRefused,
-        ErrorKind::HostUnreachable,
-        ErrorKind::NetworkDown,
-        ErrorKind::NetworkUnreachable,
         ErrorKind::AddrNotAvailable,
         ErrorKind::Interrupted,
         ErrorKind::ResourceBusy,
-        ErrorKind::WouldBlock,
     ] {
         assert_eq!(io::Error::from(kind).retry(), Retry::LATER, "{kind}");
     }
@@ -82,9 +91,13 @@ fn of_each_kind_of_failure_it_is_known_whether_something_was_done() {
         ErrorKind::BrokenPipe,
         ErrorKind::ConnectionAborted,
         ErrorKind::ConnectionReset,
+        ErrorKind::HostUnreachable,
+        ErrorKind::NetworkDown,
+        ErrorKind::NetworkUnreachable,
         ErrorKind::NotConnected,
         ErrorKind::TimedOut,
         ErrorKind::UnexpectedEof,
+        ErrorKind::WouldBlock,
         ErrorKind::WriteZero,
     ] {
         assert_eq!(io::Error::from(kind).retry(), Retry::IfIdempotent, "{kind}");

@@ -9,6 +9,8 @@ use std::time::Duration;
 use errors::typed_errors::{Columns, LookupError, find_one};
 use servers::Postgres;
 use testing::every_await_point::{Outcome, every_await_point};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
@@ -279,6 +281,74 @@ async fn a_connection_that_is_lost_before_or_within_the_query_is_closed() {
     assert!(matches!(within, Err(LookupError::Closed(_))), "{within:?}");
     let after = by_id(&client, 1).await;
     assert!(matches!(after, Err(LookupError::Closed(_))), "{after:?}");
+}
+
+/// A server that lets everybody in, and ends the session with this error at the first query. Each field
+/// of the error is a letter and a text.
+async fn ends_the_session(fields: &'static [&'static str]) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let length = stream.read_u32().await.unwrap();
+        let mut rest = vec![0; length as usize - 4];
+        stream.read_exact(&mut rest).await.unwrap();
+        // No password is needed, and it is ready.
+        stream
+            .write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")
+            .await
+            .unwrap();
+        stream.read_u8().await.unwrap();
+        let mut body = fields.join("\0").into_bytes();
+        body.extend(b"\0\0");
+        stream.write_u8(b'E').await.unwrap();
+        stream
+            .write_u32(u32::try_from(body.len()).unwrap() + 4)
+            .await
+            .unwrap();
+        stream.write_all(&body).await.unwrap();
+        std::future::pending::<()>().await; // it is the error that says it, and not the end of the stream
+    });
+    let url = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+#[tokio::test]
+async fn whatever_ends_the_session_is_closed_whichever_code_it_has() {
+    for fields in [
+        &["SFATAL", "VFATAL", "C57P01", "Man administrator"][..],
+        &["SFATAL", "VFATAL", "C25P04", "Mtransaction timeout"],
+        &["SFATAL", "VFATAL", "C40001", "Mconflict with recovery"],
+        &["SFATAL", "VFATAL", "C57P04", "Mthe database is dropped"],
+        &["SPANIC", "VPANIC", "CXX000", "Man internal error"],
+        // In another language, and as written by what does not tell the severity twice.
+        &["SFATALE", "VFATAL", "C25P04", "Mtransaction timeout"],
+        &["SFATAL", "C08P01", "Mpooler"],
+        &["SPANIC", "C08P01", "Mpooler"],
+    ] {
+        let client = ends_the_session(fields).await;
+        let error = by_id(&client, 1).await.unwrap_err();
+        assert!(matches!(error, LookupError::Closed(Some(_))), "{error:?}");
+    }
+    let client = ends_the_session(&["SERROR", "C40001", "Mpooler"]).await;
+    let error = by_id(&client, 1).await.unwrap_err();
+    assert!(matches!(error, LookupError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_code_of_a_shutdown_in_an_error_that_ends_no_session_is_a_refusal() {
+    let client = users().await;
+    let raise = "CREATE FUNCTION pg_temp.raise() RETURNS int LANGUAGE plpgsql
+        AS $$ BEGIN RAISE SQLSTATE '57P01'; END $$";
+    client.batch_execute(raise).await.unwrap();
+    let one = |row: &Columns| row.get::<i32>("one");
+    let error = find_one(&client, LIMIT, "SELECT pg_temp.raise() AS one", &[], one)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    assert_eq!(by_id(&client, 3).await.unwrap().name, "Cy");
 }
 
 #[tokio::test]
