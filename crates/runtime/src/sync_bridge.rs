@@ -48,6 +48,7 @@
 //! - "Works" is no more than "does not panic". Whatever blocks in a task keeps its thread from all
 //!   other tasks: on a current-thread runtime that is everything, the answer it waits for included.
 //!   Another crate's `block_on` does not panic, and can wait for ever: see `nested_block_on`.
+//!   [`AsyncThread::call`] on the thread of that very bridge is an error, [`CallError::OwnThread`].
 //! - `block_in_place` stops the other branches of the same task as well: `join!` and `select!` around
 //!   it stand still.
 //! - A timer belongs to the runtime in which `sleep` is called, not to the one that awaits it.
@@ -60,7 +61,7 @@ use std::any::Any;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -71,13 +72,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A thread with a runtime of its own, for callers that are not async. It can be called from any
-/// thread, async or not, and the runtime that the caller may be in is not touched.
+/// other thread, async or not, and the runtime that the caller may be in is not touched.
 ///
 /// Dropping it waits for nothing: the thread ends, and drops the futures that are left, **as soon as
 /// the one that it polls suspends**.
 #[derive(Debug)]
 pub struct AsyncThread {
     handle: Handle,
+    thread: ThreadId,
     _stop: DropGuard,
 }
 
@@ -87,6 +89,10 @@ pub enum CallError {
     /// The limit passed first. The future is dropped at its next await.
     #[error("not done within {0:?}")]
     TimedOut(Duration),
+    /// [`AsyncThread::call`] was called on the thread itself, which would wait for what only it can
+    /// run. Await there, or call from blocking code that runs elsewhere: [`call_blocking`].
+    #[error("called from the thread that would have to run it")]
+    OwnThread,
     /// The future, or the closure, panicked.
     #[error("the call panicked: {0}")]
     Panicked(String),
@@ -113,11 +119,12 @@ impl AsyncThread {
         let handle = runtime.handle().clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || runtime.block_on(stopped))?;
         Ok(Self {
             handle,
+            thread: thread.thread().id(),
             _stop: stop.drop_guard(),
         })
     }
@@ -127,11 +134,15 @@ impl AsyncThread {
     ///
     /// # Errors
     ///
-    /// [`CallError::TimedOut`] and [`CallError::Panicked`].
+    /// [`CallError::TimedOut`] and [`CallError::Panicked`], and at once [`CallError::OwnThread`] if
+    /// called by what runs on the thread, such as a callback of a future given to another call.
     pub fn call<F>(&self, within: Duration, future: F) -> Result<F::Output, CallError>
     where
         F: Future<Output: Send> + Send + 'static,
     {
+        if thread::current().id() == self.thread {
+            return Err(CallError::OwnThread);
+        }
         let (sender, receiver) = sync_channel(1);
         let task = self.handle.spawn(async move {
             let result = AssertUnwindSafe(future).catch_unwind().await;

@@ -207,6 +207,27 @@ fn a_call_that_takes_too_long_is_an_error_and_its_future_is_dropped() {
 }
 
 #[test]
+fn a_call_from_the_bridges_own_thread_is_refused_at_once() {
+    let bridge = Arc::new(AsyncThread::start("bridge").unwrap());
+    let inner = Arc::clone(&bridge);
+    // Also in what runs on it as a task.
+    let nested = async move {
+        let spawned = Arc::clone(&inner);
+        let in_task = tokio::spawn(async move { spawned.call(SHORT, async { 1 }) });
+        (inner.call(SHORT, async { 1 }), in_task.await.unwrap())
+    };
+    let own_thread = || Err(CallError::OwnThread);
+    assert_eq!(bridge.call(LONG, nested), Ok((own_thread(), own_thread())));
+    // Another bridge may be called, and blocking code that runs for this one.
+    let (inner, other) = (Arc::clone(&bridge), AsyncThread::start("other").unwrap());
+    let elsewhere = async move {
+        let blocking = tokio::task::spawn_blocking(move || inner.call(LONG, async { 2 }));
+        (other.call(LONG, async { 1 }), blocking.await.unwrap())
+    };
+    assert_eq!(bridge.call(LONG, elsewhere), Ok((Ok(1), Ok(2))));
+}
+
+#[test]
 fn a_panic_is_an_error_and_the_thread_lives_on() {
     let bridge = AsyncThread::start("bridge").unwrap();
     let result = bridge.call(LONG, async { panic!("broken") });
