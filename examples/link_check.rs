@@ -28,7 +28,7 @@ use clap::Parser;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use retry::backoff::{Policy, RetryError, retry};
 use retry::circuit_breaker::{CallError, CircuitBreaker, Settings};
 use retry::retry_budget::{RetryBudget, Settings as Share};
@@ -157,7 +157,9 @@ impl Checker {
             connect: time,
             answer: time,
         };
-        let mut client = client(limits).user_agent("link_check");
+        // A page that has moved is fine if the new one is.
+        let follow = redirect::Policy::default();
+        let mut client = client(limits).redirect(follow).user_agent("link_check");
         if let Some(site) = site {
             client = client.no_proxy().resolve(SITE, site);
         }

@@ -116,7 +116,7 @@ where
     F: Future<Output = Result<T, E>>,
 {
     // Later than the clock can count is never.
-    let end = Instant::now().checked_add(policy.total);
+    let end = Instant::now().checked_add(policy.total).filter(can_come);
     let mut waits = Waits::new(policy, random);
     let mut tries = NonZeroU32::MIN;
     let mut last = None;
@@ -144,13 +144,19 @@ where
         }
         let wait = at_least.saturating_add(waits.draw());
         let next = Instant::now().checked_add(wait);
-        let Some(next) = next.filter(|next| end.is_none_or(|end| *next < end)) else {
+        let in_time = |next: &Instant| can_come(next) && end.is_none_or(|end| *next < end);
+        let Some(next) = next.filter(in_time) else {
             return Err(out_of_time(Some(source)));
         };
         sleep_until(next).await;
         last = Some(source);
         tries = tries.saturating_add(1);
     }
+}
+
+/// A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+fn can_come(at: &Instant) -> bool {
+    at.checked_add(Duration::from_millis(1)).is_some()
 }
 
 /// The random waits of a [`Policy`], one after another without end: for a loop of your own.

@@ -32,6 +32,9 @@
 //! - A POST that timed out may have been done (`paid_twice`). It is tried again here only if nothing
 //!   can have been done, or if it has an `Idempotency-Key`, which the server must know.
 //! - `Retry-After` may be a date, and the clocks may differ: it is read against the answer's `Date`.
+//! - A client that follows redirects, as reqwest's own do, tells of the last page only. If a POST was
+//!   done and sent on to a page that is busy, it looks as if nothing had been done. [`client`]
+//!   follows none; build yours with `redirect::Policy::none()`.
 //! - All clients get the same `Retry-After`. Without a random part on top they return together.
 
 use std::error::Error;
@@ -41,6 +44,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::redirect;
 use reqwest::{Client, ClientBuilder, Request, StatusCode};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -66,7 +70,7 @@ pub struct Policy {
     pub tries: NonZeroU32,
     /// Time in all, waits and tries together.
     pub total: Duration,
-    /// A longer body is an error, in bytes.
+    /// A longer body is an error, in bytes. Of a busy server's, the rest is left unread.
     pub longest_body: usize,
 }
 
@@ -84,7 +88,8 @@ pub struct Answer {
 /// Why one try has no answer to keep.
 #[derive(Debug, Error)]
 pub enum TryError {
-    /// The server answers, and cannot help at the moment.
+    /// The server answers, and cannot help at the moment. The body is what came of it, up to
+    /// [`Policy::longest_body`].
     #[error("the server answers {}", .0.status)]
     Busy(Answer),
     /// No whole answer came.
@@ -134,8 +139,12 @@ impl Policy {
 
 /// The builder of a client with time limits. Build one and keep it: the connections that a client can
 /// use again are its own.
+///
+/// It follows no redirect: that is an [`Answer`], whose `Location` tells where to go on. If the client
+/// followed it, a failure there would be taken for one of the request.
 pub fn client(limits: Limits) -> ClientBuilder {
-    let builder = Client::builder().connect_timeout(limits.connect);
+    let builder = Client::builder().redirect(redirect::Policy::none());
+    let builder = builder.connect_timeout(limits.connect);
     builder.timeout(limits.answer)
 }
 
@@ -144,7 +153,7 @@ pub fn client(limits: Limits) -> ClientBuilder {
 ///
 /// | A try ends with | It is sent again |
 /// | --- | --- |
-/// | no connection; 429 or 503 | yes, after `Retry-After` if there is one |
+/// | no connection; 429 or 503, whatever its body | yes, after `Retry-After` if there is one |
 /// | a reset, a time-out, a body cut short; 408, 502 or 504 | if the method is idempotent or the request has an `Idempotency-Key` |
 /// | any other status | no: it is the answer |
 ///
@@ -169,7 +178,7 @@ pub async fn send(
 ) -> Result<Answer, SendError> {
     let key = request.headers().contains_key("idempotency-key");
     let idempotent = key || request.method().is_idempotent();
-    let end = Instant::now().checked_add(policy.total);
+    let end = Instant::now().checked_add(policy.total).filter(can_come);
     let mut tries = 0;
     let one_try = || {
         tries += 1;
@@ -179,7 +188,7 @@ pub async fn send(
         .retry(policy.waits())
         .adjust(|error, wait| {
             let wait = wait?.saturating_add(error.wait_at_least(idempotent)?);
-            let next = Instant::now().checked_add(wait)?;
+            let next = Instant::now().checked_add(wait).filter(can_come)?;
             end.is_none_or(|end| next < end).then_some(wait)
         })
         .notify(|error, wait| {
@@ -199,28 +208,50 @@ pub async fn send(
     }
 }
 
+/// A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+fn can_come(at: &Instant) -> bool {
+    at.checked_add(Duration::from_millis(1)).is_some()
+}
+
 async fn send_once(client: &Client, request: &Request, longest: usize) -> Result<Answer, TryError> {
     let request = request.try_clone().ok_or(TryError::Stream)?;
     let mut response = client.execute(request).await.map_err(TryError::NoAnswer)?;
+    let busy = matches!(
+        response.status(),
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    );
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(TryError::NoAnswer)? {
-        if chunk.len() > longest - body.len() {
+    loop {
+        let mut chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(_) if busy => break, // the status and the headers say all
+            Err(error) => return Err(TryError::NoAnswer(error)),
+        };
+        let room = longest - body.len();
+        if chunk.len() <= room {
+            body.extend_from_slice(&chunk);
+        } else if busy {
+            chunk.truncate(room);
+            body.extend_from_slice(&chunk);
+            break;
+        } else {
             return Err(TryError::TooLong(longest));
         }
-        body.extend_from_slice(&chunk);
     }
     let answer = Answer {
         status: response.status(),
         headers: std::mem::take(response.headers_mut()),
         body: body.freeze(),
     };
-    match answer.status {
-        StatusCode::REQUEST_TIMEOUT
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Err(TryError::Busy(answer)),
-        _ => Ok(answer),
+    if busy {
+        Err(TryError::Busy(answer))
+    } else {
+        Ok(answer)
     }
 }
 

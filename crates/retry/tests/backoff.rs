@@ -189,6 +189,44 @@ async fn a_wait_that_would_end_too_late_is_not_begun() {
     }
 }
 
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_in_all_until_the_end_of_the_clock_is_no_panic() {
+    let total = last_instant() - Instant::now();
+    let policy = Policy { total, ..POLICY };
+    let silent = async |_| pending::<Result<(), &str>>().await;
+    let tries = retry(&policy, seeded(), always, silent);
+    timeout(LIMIT, tries).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_until_the_end_of_the_clock_is_not_begun() {
+    let asked = last_instant() - Instant::now();
+    let policy = Policy {
+        base: Duration::ZERO, // the asked time is the wait
+        ..POLICY
+    };
+    let judge = |_: &&str| Some(asked);
+    let result = retry(&policy, seeded(), judge, async |_| Err::<(), _>("busy")).await;
+    let expected = RetryError::OutOfTime {
+        tries: number(1),
+        total: Duration::MAX,
+        source: Some("busy"),
+    };
+    assert_eq!(result, Err(expected));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_try_that_could_still_begin_in_time_is_made() {
     let total = Duration::from_secs(10);

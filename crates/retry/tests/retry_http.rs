@@ -11,7 +11,7 @@ use reqwest::{Body, Client, Method, Request, StatusCode};
 use retry::retry_http::{Answer, Limits, Policy, SendError, TryError, client, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, advance, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 const POLICY: Policy = Policy {
@@ -41,13 +41,18 @@ enum Step {
     CutShort,
     /// Sends a body of so many bytes.
     Long(usize),
+    /// Says 503 with a body of so many bytes.
+    BusyLong(usize),
+    /// Says 503, announces ten bytes, sends four, and closes.
+    BusyCutShort,
     /// Sends a body in two chunks of so many bytes.
     Chunks(usize, usize),
 }
-use Step::{Chunks, CutShort, Long, Reset, Say, Silence};
+use Step::{BusyCutShort, BusyLong, Chunks, CutShort, Long, Reset, Say, Silence};
 
 const OK: Step = Say("200 OK\r\n");
-const BUSY: Step = Say("503 Service Unavailable\r\n");
+const BUSY_LINE: &str = "503 Service Unavailable\r\n";
+const BUSY: Step = Say(BUSY_LINE);
 
 struct Server {
     address: SocketAddr,
@@ -88,6 +93,13 @@ impl Server {
 
     fn heard(&self) -> usize {
         self.requests.lock().unwrap().len()
+    }
+
+    /// How many of the requests had this method.
+    fn heard_of(&self, method: &Method) -> usize {
+        let requests = self.requests.lock().unwrap();
+        let lines = requests.iter().map(|(line, _)| line.split(' ').next());
+        lines.filter(|word| *word == Some(method.as_str())).count()
     }
 
     /// Between the requests, one after another.
@@ -134,9 +146,14 @@ async fn serve(
                 return;
             }
             CutShort => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfour".to_owned(),
+            BusyCutShort => format!("HTTP/1.1 {BUSY_LINE}content-length: 10\r\n\r\nfour"),
             Long(length) => {
                 let body = "x".repeat(length);
                 format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+            }
+            BusyLong(length) => {
+                let body = "x".repeat(length);
+                format!("HTTP/1.1 {BUSY_LINE}content-length: {length}\r\n\r\n{body}")
             }
             Chunks(first, second) => {
                 let chunk = |length| format!("{length:x}\r\n{}\r\n", "x".repeat(length));
@@ -145,7 +162,7 @@ async fn serve(
             }
         };
         stream.write_all(answer.as_bytes()).await.ok();
-        if matches!(steps[number.min(steps.len() - 1)], CutShort) {
+        if matches!(steps[number.min(steps.len() - 1)], CutShort | BusyCutShort) {
             return;
         }
     }
@@ -195,6 +212,55 @@ async fn what_waiting_does_not_change_is_the_answer_at_once() {
         assert!(head.starts_with(answer.status.as_str()), "{head}");
         assert_eq!(server.heard(), 1, "{head}");
     }
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_whatever_its_error_page_is_like() {
+    for steps in [&[BusyLong(5_000), OK], &[BusyCutShort, OK]] {
+        let server = Server::start(steps).await;
+        // A POST: the status says that nothing was done, however its body ends.
+        let answer = server.send(Method::POST).await.unwrap();
+        assert_eq!((answer.status, server.heard()), (StatusCode::OK, 2));
+    }
+}
+
+#[tokio::test]
+async fn of_a_busy_servers_error_page_as_much_is_kept_as_came_and_may() {
+    for (steps, kept) in [(&[BusyLong(5_000)], 1000), (&[BusyCutShort], 4)] {
+        let server = Server::start(steps).await;
+        let (tries, error) = failed(server.send(Method::GET).await);
+        let TryError::Busy(answer) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((tries, answer.body.len()), (4, kept));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_so_that_a_post_which_was_done_is_not_sent_again() {
+    for moved in [
+        &[Say("301 Moved\r\nlocation: /receipt\r\n"), BUSY, OK],
+        &[Say("302 Found\r\nlocation: /receipt\r\n"), BUSY, OK],
+        &[Say("303 See Other\r\nlocation: /receipt\r\n"), BUSY, OK],
+    ] {
+        let server = Server::start(moved).await;
+        let answer = server.send(Method::POST).await;
+        assert_eq!(server.heard_of(&Method::POST), 1);
+        let answer = answer.unwrap();
+        assert!(answer.status.is_redirection(), "{}", answer.status);
+        assert_eq!(answer.headers["location"], "/receipt");
+        assert_eq!(server.heard(), 1, "where to go on is for the caller");
+    }
+}
+
+#[tokio::test]
+async fn harm_with_a_client_that_follows_redirects_a_post_that_was_done_is_sent_again() {
+    let seen = &[Say("303 See Other\r\nlocation: /receipt\r\n"), BUSY, OK];
+    let server = Server::start(seen).await;
+    let follows = Client::builder().no_proxy().build().unwrap();
+    let request = server.request(Method::POST);
+    send(&follows, &request, &POLICY).await.unwrap();
+    assert_eq!(server.heard_of(&Method::POST), 2, "booked twice");
 }
 
 #[tokio::test]
@@ -398,6 +464,51 @@ async fn the_time_in_all_ends_a_silent_try() {
     };
     assert_eq!(total, A_WHILE);
     assert!(started.elapsed() >= A_WHILE && started.elapsed() < LIMITS.answer);
+}
+
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_in_all_until_the_end_of_the_clock_is_no_panic() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let request = Request::new(Method::GET, format!("http://{address}/").parse().unwrap());
+    let policy = Policy {
+        total: last_instant() - Instant::now(),
+        ..POLICY
+    };
+    let (tries, _) = failed(send(&any_client(), &request, &policy).await);
+    assert_eq!(tries, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_that_ends_with_the_clock_is_not_waited_for() {
+    let rest = last_instant() - Instant::now();
+    advance(Duration::from_nanos(rest.subsec_nanos().into())).await; // whole seconds are left
+    let head = format!("{BUSY_LINE}retry-after: {}\r\n", rest.as_secs());
+    let steps = Box::leak(Box::new([Say(Box::leak(head.into_boxed_str())), OK]));
+    let server = Server::start(steps).await;
+    let policy = Policy {
+        base: Duration::ZERO,
+        total: Duration::MAX,
+        ..POLICY
+    };
+    // Without limits of its own, so that no timer moves the clock.
+    let bare = Client::builder().no_proxy().build().unwrap();
+    let (tries, error) = failed(send(&bare, &server.request(Method::GET), &policy).await);
+    assert_eq!(tries, 1);
+    assert!(matches!(error, TryError::Busy(_)), "{error:?}");
 }
 
 #[tokio::test]
