@@ -17,7 +17,7 @@
 //! cargo add axum
 //! cargo add tokio --features macros,net,rt,time
 //! cargo add tokio-util --features rt
-//! cargo add tower --features limit,load-shed,timeout,util
+//! cargo add tower --features limit,load-shed,util
 //! cargo add tower-http --features catch-panic
 //! cargo add tracing
 //! ```
@@ -51,11 +51,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tower::load_shed::error::Overloaded;
-use tower::timeout::error::Elapsed;
 use tower::util::MapFutureLayer;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -90,9 +90,12 @@ pub fn protect(limits: Limits, app: Router) -> Router {
         .layer(HandleErrorLayer::new(refuse))
         .load_shed()
         .concurrency_limit(places)
-        .timeout(limits.time_limit)
-        // The wait for a turn is in the call, where the time limit sees it.
-        .service_fn(move |request: Request| app.clone().oneshot(request));
+        .service_fn(move |request: Request| {
+            // The wait for a turn is in the call, where the time limit sees it. It is tokio's: tower's
+            // never strikes on work that uses up its task's budget in each turn.
+            let call = timeout(limits.time_limit, app.clone().oneshot(request));
+            async { Ok::<_, BoxError>(call.await??) }
+        });
     Router::new().fallback_service(protected)
 }
 

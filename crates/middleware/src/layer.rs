@@ -20,7 +20,7 @@
 //! ```console
 //! cargo add pin-project-lite
 //! cargo add thiserror
-//! cargo add tokio --features time
+//! cargo add tokio --features rt,time
 //! cargo add tower-layer
 //! cargo add tower-service
 //! ```
@@ -36,11 +36,13 @@
 //! - `BoxError` as a layer's error says nothing to who must decide: of two `TimeoutLayer`s, which
 //!   one it was, and whether the work had begun.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use thiserror::Error;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -134,9 +136,14 @@ where
         let expired = deadline.is_some_and(|deadline| deadline <= Instant::now());
         DeadlineFuture {
             response: (!expired).then(|| self.inner.call(request)),
-            timer: deadline.map(sleep_until),
+            timer: deadline.filter(can_come).map(sleep_until),
         }
     }
+}
+
+/// A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+fn can_come(deadline: &Instant) -> bool {
+    deadline.checked_add(Duration::from_millis(1)).is_some()
 }
 
 pin_project! {
@@ -158,12 +165,19 @@ impl<F: Future<Output = Result<T, E>>, T, E> Future for DeadlineFuture<F> {
         let Some(response) = this.response.as_mut().as_pin_mut() else {
             return Poll::Ready(Err(DeadlineError::Expired));
         };
+        let had_budget = has_budget_remaining();
         // The response first: if both are there, the work was done, and who asked still waits.
         let result = match (response.poll(cx), this.timer.as_pin_mut()) {
             (Poll::Ready(result), _) => result.map_err(DeadlineError::Inner),
             (Poll::Pending, None) => return Poll::Pending,
             (Poll::Pending, Some(timer)) => {
-                ready!(timer.poll(cx));
+                // A timer needs a unit of the task's budget. Work that leaves none in any turn must
+                // not keep it from striking; tokio's own `Timeout` does the same.
+                if had_budget && !has_budget_remaining() {
+                    ready!(pin!(unconstrained(timer)).poll(cx));
+                } else {
+                    ready!(timer.poll(cx));
+                }
                 Err(DeadlineError::CutOff)
             }
         };

@@ -17,9 +17,9 @@
 //! ## Add to your project
 //! ```console
 //! cargo add thiserror
-//! cargo add tokio --features rt
+//! cargo add tokio --features rt,time
 //! cargo add tokio-util --features rt
-//! cargo add tower --features buffer,limit,load-shed,retry,timeout,util
+//! cargo add tower --features buffer,limit,load-shed,retry,util
 //! ```
 //!
 //! ## Why this order
@@ -36,6 +36,8 @@
 //! ## Watch out
 //! - `timeout` right outside of `concurrency_limit` does not include the wait for a place: ten callers
 //!   of 80 ms, one at a time, wait up to 800 ms within a limit of 100: `limit_outside_timeout`.
+//! - tower's time limit never strikes on work that uses up its task's budget in each turn: its timer
+//!   gets no unit of it. Both limits here are tokio's, which do.
 //! - The worker takes requests out of the queue when it has its turn. A burst of more than
 //!   [`Settings::queue`] is refused in part, though all places are free.
 //! - A request whose caller gave up keeps its place in the queue until its turn.
@@ -53,11 +55,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
+use tokio::time::{Timeout, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tower::buffer::Buffer;
 use tower::load_shed::error::Overloaded;
 use tower::retry::Policy;
-use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
 /// How much, how long, how often.
@@ -131,7 +133,7 @@ where
     let limited = ServiceBuilder::new()
         .concurrency_limit(at_most(settings.concurrency))
         .rate_limit(settings.per_second.get(), Duration::from_secs(1))
-        .timeout(settings.try_limit)
+        .map_future(move |work| in_time(timeout(settings.try_limit, work)))
         .map_err(StackError::Inner) // before it is boxed with the others
         .service(service);
     // As `buffer` in the builder does, but that one's worker belongs to nobody, and may never end.
@@ -140,7 +142,7 @@ where
     let layers = ServiceBuilder::new()
         .map_err(StackError::from_boxed)
         .load_shed()
-        .timeout(settings.time_limit)
+        .map_future(move |work| in_time(timeout(settings.time_limit, work)))
         .retry(policy)
         .map_err(StackError::from_boxed)
         .service(buffer);
@@ -154,11 +156,17 @@ where
     })
 }
 
+/// The limit's time has begun already, and not with the first poll of this.
+async fn in_time<T, E>(
+    work: Timeout<impl Future<Output = Result<T, StackError<E>>>>,
+) -> Result<T, StackError<E>> {
+    work.await.unwrap_or(Err(StackError::TimedOut))
+}
+
 impl<E: Error + Send + Sync + 'static> StackError<E> {
     fn from_boxed(error: BoxError) -> Self {
         match error.downcast() {
             Ok(known) => *known,
-            Err(error) if error.is::<Elapsed>() => Self::TimedOut,
             Err(error) if error.is::<Overloaded>() => Self::Overloaded,
             Err(error) => Self::Closed(error),
         }

@@ -3,7 +3,7 @@
 //! A request has 100 ms. tower's `TimeoutLayer` starts its clock in `call`, and a service that is full
 //! makes its callers wait before that, in `poll_ready`. So under a limit of one at a time the tenth
 //! caller waits for nine others, gets its answer after 800 ms, and no limit has struck. This layer
-//! moves the wait into the call, where tower's clock sees it.
+//! moves the wait into the call, where the clock sees it.
 //!
 //! ## Use it when
 //! - a request must have an answer or an error by a given time, whatever it waited for.
@@ -15,12 +15,16 @@
 //!
 //! ## Add to your project
 //! ```console
+//! cargo add pin-project-lite
+//! cargo add tokio --features time
 //! cargo add tower --features timeout,util
 //! ```
 //!
 //! ## Watch out
 //! - tower's own, outside of a concurrency limit or inside, leaves out the wait for a place: shown in
 //!   `limit_outside_timeout`.
+//! - tower's own never strikes on work that uses up its task's budget in each turn, a loop on a channel
+//!   that is never empty say: its timer gets no unit of it. tokio's `timeout`, used here, does.
 //! - The error is a box, as the service's own errors are: ask [`is_elapsed`]. It is tower's `Elapsed`;
 //!   to look for tokio's of the same name finds nothing. Of two limits, one in the other, it does not
 //!   tell which struck.
@@ -32,12 +36,15 @@
 //!   when somebody awaits it.
 
 use std::error::Error;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tower::timeout::{Timeout, error::Elapsed};
+use pin_project_lite::pin_project;
+use tokio::time::{Timeout, timeout};
+use tower::timeout::error::Elapsed;
 use tower::util::Oneshot;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service};
 
 /// Gives each request so much time, counted from the call to the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,40 +61,71 @@ impl TimeLimitLayer {
 }
 
 impl<S> Layer<S> for TimeLimitLayer {
-    type Service = Timeout<WaitInCall<S>>;
+    type Service = TimeLimit<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Timeout::new(WaitInCall { inner }, self.limit)
+        let limit = self.limit;
+        TimeLimit { inner, limit }
     }
 }
 
-/// A service that takes each request at once, and waits in the call until its inner service is ready.
+/// A service that takes each request at once, and waits in the call, within the limit, until its inner
+/// service is ready and has answered.
 ///
 /// Each call has a clone of the inner service, and drops it if the wait is given up: what the clone
 /// had waited for, or was about to get, is free again.
 #[derive(Debug, Clone)]
-pub struct WaitInCall<S> {
+pub struct TimeLimit<S> {
     inner: S,
+    limit: Duration,
 }
 
-impl<S, R> Service<R> for WaitInCall<S>
+impl<S, R> Service<R> for TimeLimit<S>
 where
     S: Service<R> + Clone,
+    S::Error: Into<BoxError>,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = Oneshot<S, R>;
+    type Error = BoxError;
+    type Future = TimeLimitFuture<Oneshot<S, R>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(())) // to ask `inner` would reserve a place that no call uses
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        Oneshot::new(self.inner.clone(), request)
+        let call = Oneshot::new(self.inner.clone(), request);
+        TimeLimitFuture {
+            call: timeout(self.limit, call),
+        }
     }
 }
 
-/// Whether a time limit of tower's struck: `error` is an [`Elapsed`], or one of its sources is.
+pin_project! {
+    /// A call of [`TimeLimit`].
+    #[derive(Debug)]
+    pub struct TimeLimitFuture<F> {
+        #[pin]
+        call: Timeout<F>,
+    }
+}
+
+impl<F, T, E> Future for TimeLimitFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.project().call.poll(cx)) {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => Err(Elapsed::new().into()), // tower's, as its own layer would
+        })
+    }
+}
+
+/// Whether this limit struck, or one of tower's: `error` is an [`Elapsed`], or one of its sources is.
 #[must_use]
 pub fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);

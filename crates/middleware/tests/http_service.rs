@@ -123,6 +123,26 @@ async fn the_time_limit_covers_the_wait_and_the_work() {
     );
 }
 
+/// Spends its whole budget in each of so many turns of 1 ms, as a loop on a channel does that is
+/// never empty.
+async fn greedy(turns: u64) {
+    for _ in 0..turns {
+        advance(Duration::from_millis(1)).now_or_never(); // on this virtual clock
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        coop::consume_budget().await; // there is none left: it waits for the next turn
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_limit_strikes_on_work_that_never_leaves_any_budget() {
+    let works = Router::new().route("/", get(async || greedy(5000).await));
+    let app = protect(limits(1, 0), works);
+    // The turn that begins at 1,000 ms is the last.
+    assert_eq!(outcomes(&app, &["/"]).await, [(504, 1001)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_a_500_and_its_place_is_free() {
     let app = protect(limits(1, 1), app());

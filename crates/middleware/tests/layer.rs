@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use middleware::layer::{Deadline, DeadlineError, DeadlineLayer};
 use testing::every_await_point::{Outcome, every_await_point};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, coop};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::timeout::TimeoutLayer;
@@ -299,6 +299,51 @@ async fn harm_a_refused_request_keeps_the_place_that_was_reserved_for_it() {
     let call = layer().layer(limited.clone()).oneshot(late);
     assert_eq!(call.await, Err(DeadlineError::Expired));
     assert!(limited.ready_oneshot().now_or_never().is_some());
+}
+
+/// Spends its whole budget in each of so many turns of 1 ms, as a loop on a channel does that is
+/// never empty.
+async fn greedy(turns: u64) {
+    for _ in 0..turns {
+        advance(Duration::from_millis(1)).now_or_never(); // on this virtual clock
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        coop::consume_budget().await; // there is none left: it waits for the next turn
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_never_leaves_any_budget_is_cut_off_all_the_same() {
+    // The turn that begins at 100 ms is the last.
+    for (turns, ended) in [(90, (Ok(()), 90)), (1000, (Err("cut off"), 101))] {
+        let service = layer().layer(service_fn(move |_: Request| {
+            greedy(turns).map(Ok::<_, Infallible>)
+        }));
+        assert_eq!(outcomes(service, vec![request(100, 0)]).await, [ended]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_at_the_end_of_the_clock_is_no_panic() {
+    let late = Request {
+        deadline: Some(last_instant()),
+        takes: LIMIT,
+    };
+    let service = layer().layer(service_fn(work));
+    assert_eq!(service.oneshot(late).await, Ok("done"));
+}
+
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
 }
 
 #[tokio::test(start_paused = true)]

@@ -402,6 +402,39 @@ async fn a_try_that_hangs_is_tried_again_within_the_time_limit() {
     assert_eq!(*told.lock().unwrap(), ["timed out"]);
 }
 
+/// Spends its whole budget in each of so many turns of 1 ms, as a loop on a channel does that is
+/// never empty.
+async fn greedy(turns: u64) -> Result<u64, Broken> {
+    for _ in 0..turns {
+        advance(Duration::from_millis(1)).now_or_never(); // on this virtual clock
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        coop::consume_budget().await; // there is none left: it waits for the next turn
+    }
+    Ok(turns)
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_limits_strike_on_work_that_never_leaves_any_budget() {
+    for (time_limit, try_limit) in [(ms(100), LIMIT), (LIMIT, ms(100))] {
+        let settings = Settings {
+            time_limit,
+            try_limit,
+            ..settings()
+        };
+        let service = stack(settings, NEVER(), service_fn(greedy));
+        // The turn that begins at 100 ms is the last.
+        assert_eq!(outcomes(service, &[1000]).await, [("timed out", 101)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_towers_limit_never_strikes_on_work_that_never_leaves_any_budget() {
+    let naive = ServiceBuilder::new().timeout(ms(100)).service_fn(greedy);
+    assert_eq!(outcomes(naive, &[1000]).await, ok([1000]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_a_try_begins_when_its_work_does() {
     let settings = Settings {

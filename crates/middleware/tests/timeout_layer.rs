@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use middleware::timeout_layer::{TimeLimitLayer, is_elapsed};
 use testing::every_await_point::{Outcome, every_await_point};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{JoinSet, coop};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::load_shed::error::Overloaded;
@@ -79,6 +80,43 @@ async fn an_answer_that_comes_with_the_limit_is_one() {
     let error = service.oneshot(101).await.unwrap_err();
     assert!(is_elapsed(error.as_ref()));
     assert_eq!(started.elapsed(), 2 * LIMIT);
+}
+
+/// Spends its whole budget in each of so many turns of 1 ms, as a loop on a channel does that is
+/// never empty.
+async fn greedy(turns: u64) -> Result<u64, BoxError> {
+    for _ in 0..turns {
+        advance(Duration::from_millis(1)).now_or_never(); // on this virtual clock
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        coop::consume_budget().await; // there is none left: it waits for the next turn
+    }
+    Ok(turns)
+}
+
+/// Whether work of 1,000 ms that never leaves any budget was answered, and when.
+async fn a_greedy_call<S>(service: S) -> (bool, u128)
+where
+    S: Service<u64, Response = u64, Error = BoxError> + Send + 'static,
+    S::Future: Send,
+{
+    let started = Instant::now();
+    let result = tokio::spawn(service.oneshot(1000)).await.unwrap();
+    (result.is_ok(), started.elapsed().as_millis())
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_never_leaves_any_budget_is_cut_off_all_the_same() {
+    let service = TimeLimitLayer::new(LIMIT).layer(service_fn(greedy));
+    // The turn that begins at 100 ms is the last.
+    assert_eq!(a_greedy_call(service).await, (false, 101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_towers_limit_never_strikes_on_work_that_never_leaves_any_budget() {
+    let service = TimeoutLayer::new(LIMIT).layer(service_fn(greedy));
+    assert_eq!(a_greedy_call(service).await, (true, 1000));
 }
 
 #[tokio::test(start_paused = true)]
