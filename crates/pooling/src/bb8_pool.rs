@@ -33,11 +33,14 @@
 //!   drops them. Nor does it fail early: it waits until its limit, even for a wrong password.
 //! - A failed attempt is repeated after 0.4 s, 0.8 s and so on, at most half of `wait`. So long may
 //!   a database be back before the first `get` succeeds. Without `retry_connection`, nobody tries
-//!   again for those who wait already.
+//!   again for those who wait already. With it, bb8 gives up an attempt that has been repeated for
+//!   longer than `connection_timeout`, and begins none for those who came in the meantime.
 //! - **Attempts to connect go on after the pool is dropped**, for one and a half times `wait`, and
 //!   `create`, at most.
 //! - **A connection that is thrown away stays open until the server has answered what it was asked**,
 //!   and as long as it lives if it has gone silent: at most `size` of them each time.
+//! - A connection whose check was given up, because `wait` was over or the call of `get` dropped, is
+//!   thrown away. A bare pool puts it back, and hands a silent one out again and again.
 //! - A connection that comes back may be taken by a later caller than the one that waits for it.
 //! - `Statistics::pending_gets` never stops counting a `get` that was dropped. [`Status::waiting`] does.
 //! - `min_idle` makes `build` wait for its connections, and fail when the database is down. Idle ones
@@ -46,13 +49,14 @@
 //!   server: put a `timeout` around a query too. `row.get` panics; use `try_get`.
 
 use std::num::NonZeroU16;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool, PooledConnection};
 use bb8_postgres::PostgresConnectionManager;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::error::DbError;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, Socket};
@@ -98,9 +102,18 @@ pub type Connection<T> = PooledConnection<'static, Manager<T>>;
 #[derive(Debug)]
 pub struct Manager<T: MakeTlsConnect<Socket>> {
     postgres: PostgresConnectionManager<T>,
+    wait: Duration,
     create: Duration,
     recycle: Duration,
     seen: Arc<Seen>,
+}
+
+/// A client of the pool. It is used as a [`Client`].
+#[derive(Debug)]
+pub struct Checked {
+    client: Client,
+    /// Since its last check began.
+    has_answered: bool,
 }
 
 /// What bb8 does not tell.
@@ -183,6 +196,7 @@ where
         let seen = Arc::<Seen>::default();
         let manager = Manager {
             postgres: PostgresConnectionManager::new(config, tls),
+            wait: settings.wait,
             create: settings.create,
             recycle: settings.recycle,
             seen: Arc::clone(&seen),
@@ -211,8 +225,8 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it loses no connection: one that was being opened or checked is
-    /// there for the next.
+    /// Dropped before it is done, it loses no connection: one that was being opened is there for the
+    /// next, and one that was being checked makes room for a new one.
     pub async fn get(&self) -> Result<Connection<T>, GetError> {
         let waiting = Arc::clone(&self.seen.waiting);
         let got = self.pool.get_owned().await;
@@ -250,22 +264,51 @@ where
     T::TlsConnect: Send,
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
-    type Connection = Client;
+    type Connection = Checked;
     type Error = GetError;
 
-    async fn connect(&self) -> Result<Client, GetError> {
-        let connected = within(self.create, self.postgres.connect()).await;
-        let failure = self.seen.failure.lock();
-        *failure.unwrap_or_else(PoisonError::into_inner) = connected.as_ref().err().cloned();
-        connected
+    async fn connect(&self) -> Result<Checked, GetError> {
+        let mut delay = Duration::from_millis(200);
+        loop {
+            let connected = within(self.create, self.postgres.connect()).await;
+            let failure = self.seen.failure.lock();
+            *failure.unwrap_or_else(PoisonError::into_inner) = connected.as_ref().err().cloned();
+            // bb8 would give up after a time, though somebody waits who has come since.
+            let somebody_waits = Arc::strong_count(&self.seen.waiting) > 1;
+            if connected.is_ok() || !somebody_waits {
+                return connected.map(|client| Checked {
+                    client,
+                    has_answered: true,
+                });
+            }
+            delay = delay.saturating_mul(2).min(self.wait / 2); // as bb8 has them
+            sleep(delay).await;
+        }
     }
 
-    async fn is_valid(&self, client: &mut Client) -> Result<(), GetError> {
-        within(self.recycle, self.postgres.is_valid(client)).await
+    async fn is_valid(&self, checked: &mut Checked) -> Result<(), GetError> {
+        checked.has_answered = false; // and so it stays if the check is dropped
+        within(self.recycle, self.postgres.is_valid(&mut checked.client)).await?;
+        checked.has_answered = true;
+        Ok(())
     }
 
-    fn has_broken(&self, client: &mut Client) -> bool {
-        self.postgres.has_broken(client)
+    fn has_broken(&self, checked: &mut Checked) -> bool {
+        !checked.has_answered || self.postgres.has_broken(&mut checked.client)
+    }
+}
+
+impl Deref for Checked {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Checked {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 }
 

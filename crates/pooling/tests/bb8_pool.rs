@@ -6,7 +6,7 @@ mod support;
 use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8::{Builder, RunError};
@@ -16,10 +16,11 @@ use servers::Postgres;
 use support::{
     LONG, Limits, Proxy, Refused, SHORT, Status, Subject, admin, all, ask, kill, pid, until, url,
 };
-use tokio::net::TcpListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 use tracing::span;
 
 type Pool = Database<NoTls>;
@@ -101,6 +102,32 @@ async fn slammed() -> (String, Arc<AtomicUsize>) {
         }
     });
     (format!("host=127.0.0.1 port={port} user=postgres"), count)
+}
+
+/// Closes each connection as it comes, and counts them, until it is opened. Then it leads to the
+/// server.
+async fn door() -> (String, Arc<AtomicUsize>, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (count, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let (counter, opened) = (Arc::clone(&count), Arc::clone(&open));
+    let proxy = Proxy::start().await;
+    let server = proxy.url.parse::<Config>().unwrap().get_ports()[0];
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
+            if opened.load(Ordering::Relaxed) {
+                tokio::spawn(pass_on(client, server));
+            }
+        }
+    });
+    let url = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+    (url, count, open)
+}
+
+async fn pass_on(mut client: TcpStream, port: u16) {
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    copy_bidirectional(&mut client, &mut server).await.ok();
 }
 
 // ----------------------------------------------------------------------------------- the suite
@@ -383,6 +410,77 @@ async fn a_get_rides_out_a_restart_of_the_database() {
     });
     let _server = restart.await.unwrap();
     assert!(waiting.await.unwrap() > 0);
+}
+
+/// Attempts at 0, 0.4, 1.2 and 2.35 s, when they have been repeated for long enough.
+#[tokio::test]
+async fn harm_a_bare_pool_makes_no_attempt_for_who_came_while_those_of_others_were_made() {
+    let limit = Duration::from_millis(2300);
+    loop {
+        let (url, attempts, open) = door().await;
+        let pool = bare(limit).build(manager(&url)).await.unwrap();
+        let get = || {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.get_owned().await.map(drop) })
+        };
+        let (started, _first) = (Instant::now(), get());
+        until(async || attempts.load(Ordering::Relaxed) == 3).await;
+        if started.elapsed() >= limit {
+            continue; // on a busy machine: it may have been the last
+        }
+        let second = get();
+        until(async || attempts.load(Ordering::Relaxed) == 4).await;
+        open.store(true, Ordering::Relaxed);
+        second.await.unwrap().unwrap_err();
+        assert_eq!(attempts.load(Ordering::Relaxed), 4);
+        break;
+    }
+}
+
+/// The attempts are made at 0, 0.4, 1.2, 2.8, 5.3 s and so on: at most half of `wait` apart. bb8's own
+/// end with the one of 5.3 s, since that is later than `wait` after the first.
+#[tokio::test]
+async fn attempts_go_on_for_callers_who_came_while_those_of_others_were_made() {
+    let (url, attempts, open) = door().await;
+    let limits = Limits {
+        wait: Duration::from_secs(5),
+        ..Limits::long("later", 1)
+    };
+    let pool = Pool::open(&url, &limits);
+    let first = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    until(async || attempts.load(Ordering::Relaxed) == 4).await;
+    sleep(limits.wait / 4).await;
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { ask(&pool).await }
+    });
+    until(async || attempts.load(Ordering::Relaxed) == 5).await;
+    open.store(true, Ordering::Relaxed);
+    first.await.unwrap().unwrap_err();
+    assert!(second.await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_thrown_away_if_its_check_is_given_up_early() {
+    // By a `wait` below the limit of the check, or by a caller who has less time than both.
+    for (wait, patience) in [(SHORT, LONG), (LONG, SHORT)] {
+        let proxy = Proxy::start().await;
+        let limits = Limits {
+            wait,
+            ..Limits::long("early", 1)
+        };
+        let pool = Pool::open(&proxy.url, &limits);
+        until(async || pool.get().await.is_ok()).await;
+        proxy.mute().await;
+        proxy.unmute();
+        let got = timeout(patience, pool.get()).await;
+        assert!(!matches!(got, Ok(Ok(_))), "it is silent");
+        assert_eq!(pool.status().size, 0);
+        until(async || pool.get().await.is_ok()).await;
+    }
 }
 
 /// The reaper's clock is the runtime's, and how long a connection was idle is real time.
