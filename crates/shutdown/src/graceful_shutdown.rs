@@ -40,7 +40,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ struct State<K> {
     tasks: JoinSet<()>,
     keys: HashMap<Id, K>,
     report: Report<K>,
+    /// Panics of which no event has told yet: the unit's key, as text, and the message.
+    untold: Vec<(String, String)>,
 }
 
 impl<K: Debug> Workers<K> {
@@ -139,13 +141,12 @@ impl<K: Debug> Workers<K> {
     pub async fn shutdown(self, limits: StopLimits) -> Report<K> {
         self.0.stopping.cancel();
         // Whoever was let in before that has left this lock, and is in the set.
-        self.0.state().forget_ended();
+        self.0.with_state(State::forget_ended);
         self.0.finishing.cancel();
         self.drain(limits.finish).await;
-        self.0.state().tasks.abort_all();
+        self.0.with_state(|state| state.tasks.abort_all());
         self.drain(limits.abort).await;
-        let mut state = self.0.state();
-        let State { keys, report, .. } = mem::take(&mut *state);
+        let State { keys, report, .. } = self.0.with_state(mem::take);
         Report {
             still_running: keys.into_values().collect(),
             ..report
@@ -154,11 +155,12 @@ impl<K: Debug> Workers<K> {
 
     async fn drain(&self, within: Duration) {
         let drain = poll_fn(|cx| {
-            let mut state = self.0.state();
-            while let Some(joined) = ready!(state.tasks.poll_join_next_with_id(cx)) {
-                state.record(joined);
-            }
-            Poll::Ready(())
+            self.0.with_state(|state| {
+                while let Some(joined) = ready!(state.tasks.poll_join_next_with_id(cx)) {
+                    state.record(joined);
+                }
+                Poll::Ready(())
+            })
         });
         // Unconstrained: a budget that ends at 128 units would hide the rest when the time is over.
         drop(timeout(within, unconstrained(drain)).await); // who is late is still in `keys`
@@ -168,10 +170,11 @@ impl<K: Debug> Workers<K> {
 impl<K: Debug> Drop for Workers<K> {
     fn drop(&mut self) {
         self.0.stopping.cancel();
-        let mut state = self.0.state();
-        state.reap();
-        state.tasks.abort_all();
-        let aborted = state.tasks.len();
+        let aborted = self.0.with_state(|state| {
+            state.reap();
+            state.tasks.abort_all();
+            state.tasks.len()
+        });
         if aborted > 0 {
             tracing::error!(aborted, "workers were dropped before their units had ended");
         }
@@ -239,15 +242,16 @@ impl<K: Debug> Intake<K> {
         unit: U,
         start: impl FnOnce(&mut JoinSet<()>, U, CancellationToken) -> AbortHandle,
     ) -> Result<(), Stopped<U>> {
-        let mut state = self.0.state();
-        if self.0.stopping.is_cancelled() {
-            return Err(Stopped(unit)); // asked under the lock, which a stop takes after its cancel
-        }
-        state.forget_ended();
-        let token = self.0.finishing.child_token();
-        let id = start(&mut state.tasks, unit, token).id();
-        state.keys.insert(id, key);
-        Ok(())
+        self.0.with_state(|state| {
+            if self.0.stopping.is_cancelled() {
+                return Err(Stopped(unit)); // asked under the lock, which a stop takes after its cancel
+            }
+            state.forget_ended();
+            let token = self.0.finishing.child_token();
+            let id = start(&mut state.tasks, unit, token).id();
+            state.keys.insert(id, key);
+            Ok(())
+        })
     }
 }
 
@@ -258,8 +262,16 @@ impl<K> Clone for Intake<K> {
 }
 
 impl<K> Shared<K> {
-    fn state(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does something under the lock. The events come after it: who hears of one may spawn a unit.
+    fn with_state<R>(&self, action: impl FnOnce(&mut State<K>) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = action(&mut state);
+        let untold = mem::take(&mut state.untold);
+        drop(state);
+        for (key, message) in untold {
+            tracing::error!(%key, panic = message, "a unit of work panicked");
+        }
+        result
     }
 }
 
@@ -268,6 +280,7 @@ impl<K> Default for State<K> {
         Self {
             tasks: JoinSet::new(),
             keys: HashMap::new(),
+            untold: Vec::new(),
             report: Report {
                 finished: 0,
                 panicked_before: 0,
@@ -304,7 +317,7 @@ impl<K: Debug> State<K> {
                 let text = panic.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
                 let message = text.unwrap_or("no message").to_owned();
-                tracing::error!(?key, panic = message, "a unit of work panicked");
+                self.untold.push((format!("{key:?}"), message.clone()));
                 self.report.panicked.push((key, message));
             }
         }

@@ -1,7 +1,7 @@
 //! What a graceful shutdown promises, and what its harmful twins do.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Formatter};
 use std::future::pending;
 use std::hint::spin_loop;
 use std::io::ErrorKind;
@@ -207,22 +207,13 @@ async fn on_several_threads_a_unit_is_handed_back_or_in_the_report_whenever_the_
 
 #[test]
 fn a_spawn_that_waits_its_turn_while_the_stop_comes_is_refused() {
-    /// Holds up whoever logs.
-    struct SlowLog(Spin);
-    impl Subscriber for SlowLog {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn event(&self, _: &Event<'_>) {
+    /// A key that holds up whoever takes note of its unit's panic.
+    struct SlowKey(Spin);
+    impl Debug for SlowKey {
+        fn fmt(&self, _: &mut Formatter<'_>) -> fmt::Result {
             self.0.until_released();
+            Ok(())
         }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-        fn enter(&self, _: &span::Id) {}
-        fn exit(&self, _: &span::Id) {}
     }
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let stop = CancellationToken::new();
@@ -230,23 +221,23 @@ fn a_spawn_that_waits_its_turn_while_the_stop_comes_is_refused() {
     let spin = Spin::default();
     runtime.block_on(async {
         let panics = async |(), _| panic!("malformed");
-        workers.intake().spawn(1, (), panics).unwrap();
+        let key = SlowKey(spin.clone());
+        workers.intake().spawn(key, (), panics).unwrap();
         yield_now().await;
     });
-    let spawn = |key, log: Option<SlowLog>| {
+    let spawn = |unit| {
         let (intake, runtime) = (workers.intake(), runtime.handle().clone());
+        let key = SlowKey(spin.clone());
         thread::spawn(move || {
-            let _many = Capture::of("shutdown"); // with the second subscriber
-            let _guard = log.map(tracing::subscriber::set_default);
             let _context = runtime.enter();
-            intake.spawn(key, key, for_ever)
+            intake.spawn(key, unit, for_ever)
         })
     };
-    let first = spawn(2, Some(SlowLog(spin.clone())));
+    let first = spawn(2);
     while !spin.has_begun() {
-        thread::yield_now(); // until it logs the panic
+        thread::yield_now(); // until it takes note of the panic
     }
-    let second = spawn(3, None);
+    let second = spawn(3);
     #[expect(clippy::disallowed_methods, reason = "a thread without a runtime")]
     thread::sleep(SHORT.finish); // for the second to come to the lock
     stop.cancel();
@@ -507,6 +498,60 @@ async fn an_earlier_panic_is_counted_and_logged_by_the_next_spawn_or_the_drop() 
     sleep(SECOND).await;
     drop(workers);
     assert_eq!(log.lines()[3..], [line(4)]);
+}
+
+/// In a thread, so that a deadlock is a failed test.
+#[test]
+fn who_hears_of_a_panic_may_spawn_a_unit() {
+    /// Has each event sent on by a unit, as a log that goes over the network may.
+    struct SentOn(Intake<&'static str>);
+    impl Subscriber for SentOn {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn event(&self, _: &Event<'_>) {
+            self.0.spawn("log", Duration::ZERO, takes).ok();
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+    let (reports, report) = std::sync::mpsc::sync_channel(2);
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let _many = Capture::of("shutdown"); // with the second subscriber
+        runtime.block_on(async {
+            let panics = async |(), _| panic!("malformed");
+            let (workers, intake) = workers();
+            let guard = tracing::subscriber::set_default(SentOn(intake.clone()));
+            intake.spawn("a", (), panics).unwrap();
+            yield_now().await;
+            intake.spawn("b", (), panics).unwrap(); // it tells of the first
+            reports.send(workers.shutdown(STOP).await).unwrap(); // of the second
+            drop(guard);
+
+            let (workers, intake) = self::workers();
+            let _guard = tracing::subscriber::set_default(SentOn(intake.clone()));
+            intake.spawn("c", (), panics).unwrap();
+            yield_now().await;
+            drop(workers);
+            reports.send(nothing()).unwrap();
+        });
+    });
+    let expected = Report {
+        finished: 1,
+        panicked_before: 1,
+        panicked: vec![("b", "malformed".to_owned())],
+        ..nothing()
+    };
+    for expected in [expected, nothing()] {
+        let report = report.recv_timeout(20 * SECOND);
+        assert_eq!(report.expect("a deadlock"), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
