@@ -83,6 +83,12 @@ impl Ticker {
         if period.is_zero() {
             return Err(ZeroPeriod);
         }
+        // A timer rounds up to a millisecond, and panics if the clock cannot count that far.
+        let rounding = Duration::from_millis(1);
+        let first = match first.checked_add(rounding) {
+            Some(_) => first,
+            None => first - rounding, // never, all the same
+        };
         let mut interval = interval_at(first, period);
         interval.set_missed_tick_behavior(after_a_stall);
         Ok(Self { interval })

@@ -40,6 +40,7 @@ use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -136,10 +137,19 @@ where
             () = stop.cancelled() => return Ok(Ended::Stopped),
             due = ticks.tick() => due,
         };
+        let begun = AtomicBool::new(false);
         // Inside the block, so that a panic before the job's first await is caught too.
-        let mut run = pin!(AssertUnwindSafe(async { job(due).await }).catch_unwind());
+        let mut run = pin!(
+            AssertUnwindSafe(async {
+                begun.store(true, Ordering::Relaxed);
+                job(due).await
+            })
+            .catch_unwind()
+        );
         let done = match stop.run_until_cancelled(&mut run).await {
             Some(done) => done,
+            // Cancelled by another thread since the tick came.
+            None if !begun.load(Ordering::Relaxed) => return Ok(Ended::Stopped),
             None => match timeout(schedule.grace.min(FAR), run).await {
                 Ok(done) => done,
                 Err(_) => return Ok(Ended::CutOff { due }),

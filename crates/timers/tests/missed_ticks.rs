@@ -108,6 +108,26 @@ async fn a_period_of_zero_is_refused_and_an_enormous_one_ticks_once() {
     }
 }
 
+/// The last instant that the clock can count.
+fn last_instant() -> Instant {
+    let mut last = Instant::now();
+    for power in (0..=93).rev() {
+        let step = Duration::from_nanos_u128(1 << power);
+        while let Some(later) = last.checked_add(step) {
+            last = later;
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_tick_at_the_end_of_the_clock_is_no_panic() {
+    for behavior in [Burst, Delay, Skip] {
+        let mut ticker = Ticker::new(last_instant(), 100 * MS, behavior).unwrap();
+        timeout(LIMIT, ticker.tick()).await.unwrap_err();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_tick_is_not_taken() {
     let setup = async || {
