@@ -38,6 +38,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::future::pending;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -69,6 +70,8 @@ struct Progress {
     open: BTreeMap<u64, String>,
     came: Vec<(Duration, String)>,
     unexpected: Option<ScriptError>,
+    /// The verdict was given.
+    is_over: bool,
 }
 
 /// How the calls differ from the script.
@@ -136,6 +139,7 @@ impl Script {
     /// What it finds, it takes away, so that a drop that follows has nothing to say.
     fn verdict(&self) -> Result<(), ScriptError> {
         let mut progress = lock(&self.0.progress);
+        progress.is_over = true;
         let open = mem::take(&mut progress.open);
         match progress.unexpected.take() {
             Some(error) => Err(error),
@@ -212,6 +216,9 @@ impl<C: PartialEq + Debug, R> Method<C, R> {
     pub async fn call(&self, arguments: C) -> R {
         let (delay, answer) = self.take(&arguments);
         yield_now().await; // as anything remote would
+        if delay == Duration::MAX {
+            pending::<()>().await; // tokio's longest sleep is 30 years, and a paused clock jumps there
+        }
         if !delay.is_zero() {
             sleep(delay).await;
         }
@@ -229,7 +236,8 @@ impl<C: PartialEq + Debug, R> Method<C, R> {
         let fits = |one: &Expected<C, R>| {
             one.arguments == *arguments && (!self.script.in_order || Some(one.number) == next)
         };
-        if let Some(found) = expected.iter().position(fits) {
+        let found = expected.iter().position(fits);
+        if let Some(found) = found.filter(|_| !progress.is_over) {
             let found = expected.remove(found);
             progress.open.remove(&found.number);
             return (found.delay, found.answer);

@@ -33,6 +33,8 @@
 //! - A crash closes the connections in good order, as when a process is killed. For a machine without
 //!   power, partition first: the peer hears nothing, until it sends something after the restart.
 //! - What is sent to a crashed server waits for its restart, where a real machine would refuse it.
+//! - A server whose function returns is frozen, its tasks with it: its connections stay open and
+//!   silent, and a crash no longer closes them. Let the function wait for its tasks, or for ever.
 //! - Not simulated: bandwidth (one write is one message, of any size), single messages that are lost
 //!   or doubled, slow computers, files (`unstable-fs` of turmoil is for those). TCP is never out of
 //!   order; UDP is, if there is `jitter`.
@@ -79,9 +81,9 @@ pub enum Fault {
     PartitionRequests,
     /// As `Partition`, for what the server sends.
     PartitionAnswers,
-    /// What is sent and what is under way waits for `Release`.
+    /// What is sent and what is under way waits for `Release`. It ends a partition, too.
     Hold,
-    /// Ends the hold: what waits arrives at once.
+    /// Ends the hold: what waits arrives at once. It ends a partition, too.
     Release,
     /// Lets through what is sent from now on. What was lost stays lost, and what is held is held.
     Repair,

@@ -97,8 +97,8 @@ pub enum Fault {
     /// The body awaits something that comes too late or never. It was dropped, and its runtime with it.
     #[error("still waiting after {0:?}: what it awaits comes too late or never")]
     Waiting(Duration),
-    /// The body's thread does not get to the next await. **It is left behind as it is, and runs or
-    /// blocks on until the process ends.**
+    /// The body's thread did not get to the next await in time. **If it has not come to its end a
+    /// second later, it is left behind as it is, and runs or blocks on until the process ends.**
     #[error("still blocked after {0:?}: a call blocks its thread, or a loop has no await")]
     Blocked(Duration),
     /// The body is done, but the runtime's drop still waits for a blocking task, or for a worker that
@@ -232,11 +232,9 @@ pub fn run_on<T: Send + 'static>(
         }
         Err(RecvTimeoutError::Timeout) => {
             drop(stop); // heard at the next await, if there is one
-            let is_heard = reports.recv_timeout(GRACE).is_ok();
-            return Err(if is_heard {
-                Fault::Waiting(limit)
-            } else {
-                Fault::Blocked(limit)
+            return Err(match reports.recv_timeout(GRACE) {
+                Ok(Err(fault)) => fault,    // it heard the stop, or has panicked meanwhile
+                _ => Fault::Blocked(limit), // it has ended without hearing it, or still blocks
             });
         }
     };

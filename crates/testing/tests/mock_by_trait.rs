@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -164,9 +164,11 @@ async fn an_answer_with_the_longest_delay_never_comes() {
     let script = Script::in_order();
     let store = FakeStore::new(&script);
     store.get.expect_late(key("a"), Duration::MAX, Ok(None));
-    timeout(365 * 24 * 60 * LIMIT, store.get("a"))
-        .await
-        .unwrap_err();
+    let mut call = pin!(store.get("a"));
+    // One by one, since tokio's timers wait for 30 years at the most.
+    for _ in 0..40 {
+        timeout(365 * 24 * 60 * LIMIT, &mut call).await.unwrap_err();
+    }
     script.finish().expect("the call has come");
 }
 
@@ -258,6 +260,17 @@ async fn calls_that_never_came_are_missing() {
         "calls that never came: put(\"a\", 1), get(\"b\")"
     );
     panic_of(store.put("a", 1)).await; // the script is over
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_comes_after_the_end_is_unexpected_in_any_order_too() {
+    for script in [Script::in_order(), Script::in_any_order()] {
+        let store = FakeStore::new(&script);
+        store.get.expect(key("a"), Ok(None));
+        assert_eq!(script.finish(), missing(&["get(\"a\")"]));
+        let message = panic_of(store.get("a")).await;
+        assert_eq!(message, "unexpected call: get(\"a\"); expected: no call");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -573,6 +573,55 @@ fn a_repair_leaves_what_is_held_to_the_release() {
 }
 
 #[test]
+fn a_hold_and_a_release_end_a_partition_too() {
+    let at_once = |from| (from..20).map(|sent| (10 + u64::from(sent), sent));
+    let held = (8..14).map(|sent| (14, sent));
+    let faults = [
+        (4, Fault::PartitionRequests),
+        (8, Fault::Hold),
+        (14, Fault::Release),
+    ];
+    let arrived = datagrams(&network(&faults));
+    assert_eq!(arrived, Vec::from_iter(held.chain(at_once(14))));
+    let faults = [(4, Fault::Partition), (8, Fault::Release)];
+    assert_eq!(datagrams(&network(&faults)), Vec::from_iter(at_once(8)));
+}
+
+#[test]
+fn harm_a_server_that_returns_is_frozen_and_even_a_crash_does_not_close_its_connections() {
+    let server = async |log: Log| {
+        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        let mut stream = listener.accept().await?.0;
+        let in_a_task = log.clone();
+        tokio::task::spawn_local(async move {
+            in_a_task.note("serves");
+            let read = stream.read(&mut [0; 99]).await;
+            in_a_task.note(format!("server read: {read:?}"));
+        });
+        sleep(ms(5)).await; // the task has begun
+        log.note("returns");
+        Ok(())
+    };
+    let run = simulate(
+        &network(&[(100, Fault::Crash)]),
+        server,
+        async |log: Log| {
+            let mut stream = connect().await.unwrap();
+            sleep(ms(50)).await;
+            second_request(&log, &mut stream).await;
+        },
+    );
+    let expected = [
+        "10 serves",
+        "15 returns",
+        "60 wrote: Ok(())",
+        "100 Crash",
+        "560 read: Err(Elapsed(()))",
+    ];
+    assert_eq!(lines(&run.unwrap().events), expected);
+}
+
+#[test]
 fn a_partition_of_requests_lets_the_server_speak() {
     let server = async |_: Log| {
         let mut stream = TcpListener::bind(("0.0.0.0", PORT))

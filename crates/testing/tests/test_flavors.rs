@@ -202,6 +202,34 @@ fn a_body_that_blocks_its_thread_is_a_failure_and_its_thread_is_left_behind() {
     }
 }
 
+/// Blocks its thread until it is past the limit by so much, which is less than the second of grace.
+fn blocked_beyond_the_limit(by: Duration) {
+    let (_kept, silence) = sync_channel::<()>(0);
+    silence.recv_timeout(SHORT + by).unwrap_err();
+}
+
+#[test]
+fn a_body_that_blocked_beyond_the_limit_and_then_ended_did_not_wait() {
+    for flavor in EACH {
+        let ended = run_on(flavor, SHORT, async || {
+            blocked_beyond_the_limit(Duration::from_millis(900));
+        });
+        assert_eq!(ended, Err(Fault::Blocked(SHORT)), "{flavor}");
+    }
+}
+
+#[test]
+fn a_panic_a_little_beyond_the_limit_is_told() {
+    for flavor in EACH {
+        let panicked = run_on(flavor, SHORT, async || {
+            blocked_beyond_the_limit(Duration::from_millis(50));
+            panic!("the reason");
+        });
+        let reason = Fault::Panicked("the reason".to_owned());
+        assert_eq!(panicked, Err::<(), _>(reason), "{flavor}");
+    }
+}
+
 #[test]
 fn a_runtime_that_a_blocking_task_keeps_from_ending_is_a_failure() {
     for flavor in EACH {
