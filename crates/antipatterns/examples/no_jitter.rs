@@ -25,11 +25,11 @@ struct Server(Instant, Mutex<BTreeMap<u128, u32>>);
 
 impl Server {
     fn call(&self) -> Result<(), &'static str> {
-        let tenths = self.0.elapsed().as_millis() / 10;
+        let slot = self.0.elapsed().as_millis() / 10;
         let mut calls = self.1.lock().map_err(|_| "poisoned")?;
-        let calls = calls.entry(tenths).or_default();
+        let calls = calls.entry(slot).or_default();
         *calls += 1;
-        let is_up = tenths > 0 && *calls <= 50;
+        let is_up = slot > 0 && *calls <= 50;
         is_up.then_some(()).ok_or("no answer")
     }
 }
@@ -57,8 +57,8 @@ async fn main() {
             .lock()
             .map(|calls| calls.clone())
             .unwrap_or_default();
-        for (tenths, calls) in calls.iter().skip(1).take(4) {
-            println!("  at {:3} ms: {calls:4} calls within 10 ms", tenths * 10);
+        for (slot, calls) in calls.iter().skip(1).take(4) {
+            println!("  at {:3} ms: {calls:4} calls within 10 ms", slot * 10);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! cargo run --example rebuilt_sleep
 //!
-//! A session with a peer that is silent. It pings each 20 s, and is to end after a minute.
+//! A session with a peer that is silent. It pings each 20 s, and is to end after 59 s.
 
 use std::time::Duration;
 

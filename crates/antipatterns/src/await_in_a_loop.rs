@@ -20,8 +20,8 @@
 //!
 //! ## Use instead
 //! - `spawn_batch`: all inputs, a limit, the results in the order of the inputs;
-//! - `concurrent_map` for calls that borrow; `fan_out` or `tokio::join!` for a few of different
-//!   types.
+//! - `concurrent_map` for calls that borrow, `fan_out` for inputs that come as a stream;
+//! - `tokio::join!` for a few calls of different types.
 
 use futures_util::future::join_all;
 

@@ -12,7 +12,8 @@
 //!
 //! ## What it does to you
 //! - One event in 1,000 that takes 0.1 s instead of none, with a capacity of 16: the loop ends
-//!   there, 990 events are never handled, the publisher notices nothing.
+//!   there, and 990 events are never handled. The publisher hears of it only if this was the last
+//!   subscriber: then each `send` is an error.
 //! - With the error passed over it goes on, and a sum that it keeps is short by 34, for ever.
 //! - It happens under load only: up to 16 events behind, nothing is lost.
 //!

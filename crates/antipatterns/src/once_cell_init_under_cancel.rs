@@ -17,8 +17,9 @@
 //!   tenth of ten callers hears of the failure after 2.5 s.
 //!
 //! ## Use instead
-//! - `single_flight`: who waits goes on with what a caller who left had begun, and a failure is
-//!   told to all who wait;
+//! - `single_flight`, with the value kept in a `OnceLock` in front, as in the example: who waits goes
+//!   on with what a caller who left had begun, and a failure is told to all who wait. Without the
+//!   `OnceLock` nothing is kept: 480 of those 1,200 requests are answered, by 240 loads;
 //! - load it before the first request is accepted, or in a task of its own, which no request's
 //!   limit can drop: `config_watch` for what changes.
 

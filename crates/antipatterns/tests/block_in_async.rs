@@ -17,11 +17,14 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
-const GIVES_UP: Duration = Duration::from_millis(300);
+/// The patience of a job for which no progress can come.
+const GIVES_UP: Duration = Duration::from_secs(1);
+/// That of one for which it comes.
+const LONG: Duration = Duration::from_secs(60);
 
-/// Blocks its thread until there is progress, or gives up.
-fn job(progress: &Receiver<()>) -> Result<(), RecvTimeoutError> {
-    progress.recv_timeout(GIVES_UP)
+/// Blocks its thread until there is progress, or its patience is at an end.
+fn job(progress: &Receiver<()>, patience: Duration) -> Result<(), RecvTimeoutError> {
+    progress.recv_timeout(patience)
 }
 
 /// Starts a timer that tells when it comes.
@@ -39,7 +42,7 @@ async fn harm_no_timer_comes_while_it_blocks() {
     let (came, seen) = sync_channel(1);
     let timer = timer(came).await;
     let started = Instant::now();
-    let blocked = respond(|| job(&seen)).await;
+    let blocked = respond(|| job(&seen, GIVES_UP)).await;
     assert_eq!(blocked, Err(RecvTimeoutError::Timeout));
     assert!(started.elapsed() >= GIVES_UP);
     timer.await.unwrap();
@@ -60,13 +63,13 @@ async fn harm_no_socket_is_read_while_it_blocks() {
         came.send(()).ok();
         byte
     });
-    let blocked = respond(|| job(&seen)).await;
+    let blocked = respond(|| job(&seen, GIVES_UP)).await;
     assert_eq!(blocked, Err(RecvTimeoutError::Timeout));
     assert_eq!(reader.await.unwrap(), b'x');
 }
 
 /// Blocks so many of two workers, then spawns a task that ends the jobs; tells whether it could.
-fn with_workers_blocked(calls: usize) -> Vec<Result<(), RecvTimeoutError>> {
+fn with_workers_blocked(calls: usize, patience: Duration) -> Vec<Result<(), RecvTimeoutError>> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -79,7 +82,7 @@ fn with_workers_blocked(calls: usize) -> Vec<Result<(), RecvTimeoutError>> {
             let begun = Arc::clone(&begun);
             runtime.spawn(respond(move || {
                 begun.wait();
-                job(&end)
+                job(&end, patience)
             }))
         })
         .collect();
@@ -96,19 +99,23 @@ fn with_workers_blocked(calls: usize) -> Vec<Result<(), RecvTimeoutError>> {
 #[test]
 fn harm_as_many_calls_as_workers_stop_them_all() {
     assert_eq!(
-        with_workers_blocked(1),
+        with_workers_blocked(1, LONG),
         [Ok(())],
         "the other worker is free"
     );
     // The first that gives up makes way for the task, which may then be in time for the other.
-    let two = with_workers_blocked(2);
+    let two = with_workers_blocked(2, GIVES_UP);
     assert!(two.contains(&Err(RecvTimeoutError::Timeout)), "{two:?}");
 }
 
 #[tokio::test]
 async fn harm_a_time_limit_does_not_end_it() {
     let (_kept, silence) = sync_channel(1);
-    let limited = timeout(Duration::from_millis(5), respond(|| job(&silence))).await;
+    let limited = timeout(
+        Duration::from_millis(5),
+        respond(|| job(&silence, GIVES_UP)),
+    )
+    .await;
     assert_eq!(
         limited,
         Ok(Err(RecvTimeoutError::Timeout)),
@@ -121,7 +128,7 @@ async fn mended_the_timer_and_the_socket_go_on_beside_it() {
     let pool = CpuPool::new(NonZeroUsize::MIN);
     let (came, seen) = sync_channel(1);
     let _timer = timer(came).await;
-    assert_eq!(pool.run(move |_| job(&seen)).await.unwrap(), Ok(()));
+    assert_eq!(pool.run(move |_| job(&seen, LONG)).await.unwrap(), Ok(()));
 
     let (mut near, mut far) = duplex(1);
     let (came, seen) = sync_channel(1);
@@ -130,7 +137,7 @@ async fn mended_the_timer_and_the_socket_go_on_beside_it() {
         came.send(()).ok();
         byte
     });
-    let job = pool.run(move |_| job(&seen));
+    let job = pool.run(move |_| job(&seen, LONG));
     let (done, written) = tokio::join!(job, near.write_u8(b'x'));
     written.unwrap();
     assert_eq!((done.unwrap(), reader.await.unwrap()), (Ok(()), b'x'));

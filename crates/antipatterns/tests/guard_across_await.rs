@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::task::{LocalSet, yield_now};
 use tokio::time::{sleep, timeout};
 
-const GIVES_UP: Duration = Duration::from_millis(300);
+const GIVES_UP: Duration = Duration::from_secs(2);
 const HUNG: i32 = 42;
 
 /// From now on the process has a moment to come to its end, or is ended as one that hangs.

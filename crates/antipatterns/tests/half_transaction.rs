@@ -12,7 +12,10 @@ use pooling::transactions::{Settings, TransactionError, in_transaction};
 use servers::Postgres;
 use tokio::select;
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Error, IsolationLevel, NoTls};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 static SERVER: LazyLock<Postgres> =
     LazyLock::new(|| Postgres::start().unwrap_or_else(|error| panic!("{error}")));
@@ -51,6 +54,18 @@ async fn sums(schema: &str) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
+/// Waits until the connection has ended in the server, too.
+async fn ended(backend: i32) {
+    let other = pool_of("public").get().await.unwrap();
+    let query = "SELECT pid FROM pg_stat_activity WHERE pid = $1";
+    let ended = async {
+        while !other.query(query, &[&backend]).await.unwrap().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, ended).await.expect("it is still there");
+}
+
 /// An approval that never comes, and how one hears that it was asked for.
 fn approval() -> (impl Future<Output = ()>, oneshot::Receiver<()>) {
     let (ask, asked) = oneshot::channel();
@@ -86,12 +101,15 @@ async fn harm_the_commit_of_the_next_transfer_commits_half_of_the_one_that_was_d
 #[tokio::test]
 async fn harm_a_hundred_writes_of_the_next_user_return_ok_and_are_gone() {
     let next = harmed("gone").await;
+    let backend = next.query_one("SELECT pg_backend_pid()", &[]).await;
+    let backend: i32 = backend.unwrap().get(0);
     for _ in 0..100 {
         let write = "INSERT INTO accounts VALUES ('new', 1)";
         assert_eq!(next.execute(write, &[]).await.unwrap(), 1);
     }
     assert_eq!(sums("gone").await, (2, 200), "nobody else sees them");
     drop(Pooled::take(next)); // the connection ends one day
+    ended(backend).await;
     assert_eq!(sums("gone").await, (2, 200));
 }
 

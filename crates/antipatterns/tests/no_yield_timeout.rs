@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use antipatterns::no_yield_timeout::{find_in_stream_within, find_within};
@@ -11,12 +12,13 @@ use futures_util::{FutureExt, stream};
 use runtime::cpu_offload::CpuPool;
 use timers::deadline::Deadline;
 use tokio::runtime::Runtime;
-use tokio::task::consume_budget;
+use tokio::task::{AbortHandle, consume_budget, yield_now};
 use tokio::time::{Instant, advance, timeout};
 use tokio_util::sync::CancellationToken;
 
 const MILLION: u32 = 1_000_000;
 const MS: Duration = Duration::from_millis(1);
+const LIMIT: Duration = Duration::from_secs(60);
 const HUNG: i32 = 42;
 
 #[tokio::test]
@@ -41,6 +43,33 @@ async fn harm_awaits_of_what_is_ready_change_nothing() {
     assert_eq!(seen, MILLION);
 }
 
+#[tokio::test]
+async fn harm_awaits_of_what_is_ready_let_no_abort_in() {
+    for yields_at_the_end in [false, true] {
+        let handle = Arc::new(OnceLock::<AbortHandle>::new());
+        let aborted = Arc::clone(&handle);
+        let task = tokio::spawn(async move {
+            let all = stream::iter(1..=MILLION);
+            let search = find_in_stream_within(LIMIT, all, |candidate| {
+                aborted.get().unwrap().abort();
+                *candidate == MILLION
+            });
+            let found = search.await;
+            if yields_at_the_end {
+                yield_now().await;
+            }
+            found
+        });
+        handle.set(task.abort_handle()).unwrap();
+        let ended = task.await;
+        if yields_at_the_end {
+            assert!(ended.unwrap_err().is_cancelled(), "there it gets in");
+        } else {
+            assert_eq!(ended.unwrap(), Ok(Some(MILLION)), "aborted at the first");
+        }
+    }
+}
+
 /// Computes for a millisecond: moves the clock, and awaits nothing.
 fn compute() {
     assert!(advance(MS).now_or_never().is_none(), "it would yield");
@@ -63,7 +92,7 @@ fn harm_what_has_no_end_is_not_ended() {
     if std::env::var_os("NO_YIELD_TIMEOUT").is_some() {
         std::thread::spawn(|| {
             let (_kept, silence) = sync_channel::<()>(1);
-            let waited = silence.recv_timeout(Duration::from_millis(300));
+            let waited = silence.recv_timeout(Duration::from_secs(2));
             assert_eq!(waited, Err(RecvTimeoutError::Timeout));
             std::process::exit(HUNG);
         });
