@@ -18,6 +18,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 fn root() -> &'static Path {
@@ -359,6 +360,16 @@ async fn what_the_system_says_of_sockets() {
     let address = listener.local_addr().unwrap();
     let twice = TcpListener::bind(address).await.unwrap_err().to_string();
     assert!(twice.starts_with("Address already in use"), "{twice}");
+    let mut near = TcpStream::connect(address).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    let broken = loop {
+        // The peer's system answers the first with a reset; the next fails.
+        if let Err(error) = tokio::io::AsyncWriteExt::write_all(&mut near, b"x").await {
+            break error.to_string();
+        }
+        yield_now().await;
+    };
+    assert_eq!(broken, "Broken pipe (os error 32)");
     drop(listener);
     let refused = TcpStream::connect(address).await.unwrap_err().to_string();
     assert!(refused.starts_with("Connection refused"), "{refused}");
