@@ -233,7 +233,7 @@ async fn a_task_is_spawned_in_the_span() {
 /// What tokio-console shows of a task, and what the panic outside of a runtime names.
 #[test]
 fn the_place_of_a_task_is_where_it_was_spawned() {
-    let (place, seen) = std::sync::mpsc::channel();
+    let (place, seen) = std::sync::mpsc::sync_channel(1);
     let (here, usual) = (std::thread::current().id(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
         Some(at) if std::thread::current().id() == here => {
