@@ -16,7 +16,7 @@
 //!
 //! | Recipe | The job | What it costs |
 //! | --- | --- | --- |
-//! | [`work_queue`] | jobs from many producers, a fixed number of workers, every outcome told | under 5 % more than a bare loop that tells of no panic and cannot be closed |
+//! | [`work_queue`] | jobs from many producers, a fixed number of workers, every outcome told | 0.1 to 0.2 µs a job more than a bare loop that tells of no panic and cannot be closed; of jobs that compute, such a loop often does one at a time |
 //! | [`request_reply`] | one task owns the state, others ask it, each with a deadline | two channel messages a call |
 //! | [`event_bus`] | every subscriber follows every change, or hears what it missed | a lock around each publish, a clone for each subscriber |
 //! | [`config_watch`] | a file's latest good content, while the program runs | a read of the file per interval |
