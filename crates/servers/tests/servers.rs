@@ -14,10 +14,17 @@ use std::time::Duration;
 use servers::{Postgres, Redis, ServerError};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// For an answer that never comes.
+const SHORT: Duration = Duration::from_millis(500);
 
 fn redis_says(url: &str, command: &str) -> std::io::Result<String> {
+    redis_says_within(LIMIT, url, command)
+}
+
+fn redis_says_within(limit: Duration, url: &str, command: &str) -> std::io::Result<String> {
     let (password, address) = password_and_address(url);
-    let answer = redis_says_without(address, &format!("AUTH {password}\r\n{command}"), 2)?;
+    let commands = format!("AUTH {password}\r\n{command}");
+    let answer = redis_says_without(limit, address, &commands, 2)?;
     Ok(answer.strip_prefix("+OK\r\n").unwrap().to_owned())
 }
 
@@ -27,9 +34,14 @@ fn password_and_address(url: &str) -> (&str, &str) {
 }
 
 /// So many lines, without the last one's end, that the server says to these commands.
-fn redis_says_without(address: &str, commands: &str, lines: usize) -> std::io::Result<String> {
+fn redis_says_without(
+    limit: Duration,
+    address: &str,
+    commands: &str,
+    lines: usize,
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(format!("{commands}\r\n").as_bytes())?;
     let (mut all, mut stream) = (String::new(), BufReader::new(stream));
     for _ in 0..lines {
@@ -48,14 +60,18 @@ fn socket_folder(url: &str) -> PathBuf {
 
 /// The first byte of the answer to a client that starts a session: `R`, if it may.
 fn postgres_answers(folder: &Path) -> std::io::Result<u8> {
+    postgres_answers_within(LIMIT, folder)
+}
+
+fn postgres_answers_within(limit: Duration, folder: &Path) -> std::io::Result<u8> {
     let mut answer = [0];
-    ask_postgres(folder, "postgres")?.read_exact(&mut answer)?;
+    ask_postgres(limit, folder, "postgres")?.read_exact(&mut answer)?;
     Ok(answer[0])
 }
 
-fn ask_postgres(folder: &Path, user: &str) -> std::io::Result<UnixStream> {
+fn ask_postgres(limit: Duration, folder: &Path, user: &str) -> std::io::Result<UnixStream> {
     let mut stream = UnixStream::connect(folder.join(".s.PGSQL.5432"))?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(limit))?;
     let body = format!("\0\x03\0\0user\0{user}\0database\0postgres\0\0");
     let length = u32::try_from(body.len() + 4).unwrap();
     stream.write_all(&[&length.to_be_bytes()[..], body.as_bytes()].concat())?;
@@ -109,7 +125,7 @@ fn a_server_that_runs_is_started_again_and_not_lost() {
 fn nobody_else_comes_to_the_servers() {
     let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
     let (_, address) = password_and_address(redis.url());
-    let said = redis_says_without(address, "CONFIG GET dir", 1).unwrap();
+    let said = redis_says_without(LIMIT, address, "CONFIG GET dir", 1).unwrap();
     assert_eq!(said, "-NOAUTH Authentication required.");
     let configured = redis_says(redis.url(), "CONFIG GET dir").unwrap();
     assert_eq!(configured, "*2");
@@ -121,7 +137,7 @@ fn nobody_else_comes_to_the_servers() {
 fn a_paused_redis_accepts_and_does_not_answer() {
     let redis = Redis::start().unwrap();
     redis.pause().unwrap();
-    let error = redis_says(redis.url(), "PING").unwrap_err();
+    let error = redis_says_within(SHORT, redis.url(), "PING").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
     redis.resume().unwrap();
     assert_eq!(redis_says(redis.url(), "PING").unwrap(), "+PONG");
@@ -143,7 +159,7 @@ fn postgres_answers_stops_and_starts_again_with_its_data() {
     assert_eq!(postgres_answers(&folder).unwrap(), b'R');
     // Refused, which the server logs as FATAL. That does not make the next start a failed one.
     let mut refusal = Vec::new();
-    let mut nobody = ask_postgres(&folder, "nobody").unwrap();
+    let mut nobody = ask_postgres(LIMIT, &folder, "nobody").unwrap();
     nobody.read_to_end(&mut refusal).unwrap();
     let refusal = String::from_utf8_lossy(&refusal);
     assert!(refusal.contains("FATAL"), "{refusal}");
@@ -152,7 +168,7 @@ fn postgres_answers_stops_and_starts_again_with_its_data() {
     postgres.restart().unwrap();
     assert_eq!(postgres_answers(&folder).unwrap(), b'R');
     postgres.pause().unwrap();
-    let error = postgres_answers(&folder).unwrap_err();
+    let error = postgres_answers_within(SHORT, &folder).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
     postgres.resume().unwrap();
     assert_eq!(postgres_answers(&folder).unwrap(), b'R');
