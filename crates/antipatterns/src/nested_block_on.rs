@@ -20,8 +20,8 @@
 //! - From a plain thread the foreign executor panics at the first timer: there is no reactor.
 //!
 //! ## Use instead
-//! - `sync_bridge`: an `AsyncThread` whose `call` works on any thread but its own and has a limit, `call_blocking`
-//!   for blocking code that has to await, and a table of what works where.
+//! - `sync_bridge`: an `AsyncThread` whose `call` works on any thread but its own and has a limit,
+//!   `call_blocking` for blocking code that has to await, and a table of what works where.
 
 use std::pin::pin;
 use std::sync::Arc;
