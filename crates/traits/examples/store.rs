@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = Redis::start()?;
     let (memory, redis) = (
         MemoryStore::default(),
-        RedisStore::connect(server.url(), "shop:", Duration::from_millis(500))?,
+        RedisStore::connect(server.url(), "shop:", Duration::from_secs(1))?,
     );
     for _ in 0..2 {
         print("memory", visit(&memory).await);
