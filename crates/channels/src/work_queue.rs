@@ -50,7 +50,7 @@ use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::select;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::task::coop::{consume_budget, unconstrained};
 
@@ -140,7 +140,7 @@ where
     let (closing, closed) = watch::channel(());
     let waiting = Arc::new(Jobs {
         receiver: Mutex::new(job_receiver),
-        workers: AtomicUsize::new(0),
+        turns: AtomicUsize::new(0),
     });
     let handler = Arc::new(handler);
 
@@ -150,7 +150,7 @@ where
     let (to_close, mut asked) = (Arc::clone(&waiting), closed.clone());
     tokio::spawn(async move {
         asked.changed().await.unwrap_or_default();
-        to_close.receiver.lock().await.close();
+        to_close.lock().await.close();
     });
     for _ in 0..limits.workers.get() {
         let (waiting, mut closing) = (Arc::clone(&waiting), closing.subscribe());
@@ -184,18 +184,18 @@ where
 /// The jobs that wait for a worker.
 struct Jobs<J> {
     receiver: Mutex<mpsc::Receiver<J>>,
-    /// How many workers wait for that lock.
-    workers: AtomicUsize,
+    /// How many wait for that lock.
+    turns: AtomicUsize,
 }
 
 impl<J> Jobs<J> {
-    /// The next job, and the turn of the worker that waits for the one after it.
+    /// The next job, and then the turn of whoever waits for the lock.
     async fn next(&self, closing: &mut watch::Receiver<()>) -> Option<J> {
         // Asked for before the lock is held, under which a worker that has used up its budget would
         // keep the others waiting.
         consume_budget().await;
         let job = unconstrained(self.take(closing)).await;
-        if self.workers.load(Ordering::Relaxed) > 0 {
+        if self.turns.load(Ordering::Relaxed) > 0 {
             // That one was woken on this thread, and what was woken last no other thread takes: it
             // would wait here until this worker's handler gives way.
             give_way().await;
@@ -203,12 +203,17 @@ impl<J> Jobs<J> {
         job
     }
 
+    async fn lock(&self) -> MutexGuard<'_, mpsc::Receiver<J>> {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        let jobs = self.receiver.lock().await;
+        self.turns.fetch_sub(1, Ordering::Relaxed);
+        jobs
+    }
+
     /// Waits for a job. The lock is held while waiting, so that one worker waits in `recv` and the
     /// others for the lock, first come, first served; it is free again before the job is worked on.
     async fn take(&self, closing: &mut watch::Receiver<()>) -> Option<J> {
-        self.workers.fetch_add(1, Ordering::Relaxed);
-        let mut jobs = self.receiver.lock().await;
-        self.workers.fetch_sub(1, Ordering::Relaxed);
+        let mut jobs = self.lock().await;
         // Asked first: with a queue that is never empty the code below would never get to listen.
         if !closing.has_changed().unwrap_or(true) {
             if let Ok(job) = jobs.try_recv() {
