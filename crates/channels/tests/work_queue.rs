@@ -80,7 +80,7 @@ fn handlers_that_never_await_run_on_several_threads_at_once() {
             let meeting = Arc::clone(&meeting);
             async move { meeting.another_comes() }
         });
-        // A few may: tokio wakes no thread that is just about to park.
+        // A few may: tokio promises no other thread where one is blocked.
         let mut missed = 0;
         for round in 0..200 {
             for _ in 0..2 {

@@ -569,7 +569,7 @@ fn work_that_never_awaits_is_done_on_several_threads_at_once() {
                 let meeting = Arc::clone(&meeting);
                 async move { meeting.another_comes() }
             });
-            // A few may: tokio wakes no thread that is just about to park.
+            // A few may: tokio promises no other thread where one is blocked.
             let mut missed = 0;
             for round in 0..200 {
                 for _ in 0..2 {

@@ -117,7 +117,7 @@ fn work_that_never_awaits_is_done_on_several_threads_at_once() {
         };
         let meetings = Pipeline::new("items", n(2), items);
         let mut meetings = meetings.concurrent_stage("meet", n(2), stage);
-        // A few may: tokio wakes no thread that is just about to park.
+        // A few may: tokio promises no other thread where one is blocked.
         let mut missed = 0;
         for round in 0..200 {
             for _ in 0..2 {
