@@ -114,8 +114,8 @@ pub struct Report {
 /// What can happen to a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// It has not run a new task for so long, and these workers do not come back from one. With none
-    /// of them stuck it has more to do than it can.
+    /// It has not run a new task for so long. These workers have not come back from theirs since half
+    /// of the limit was over; with none of them stuck it has more to do than it can.
     Stalled(Duration, Vec<usize>),
     /// It runs tasks again, after so long.
     Recovered(Duration),
@@ -189,7 +189,7 @@ impl<F: FnMut(Report)> Watch<F> {
         // Since when each worker is held, and whether that was told.
         let mut held = vec![(last.at, false); last.workers.len()];
         loop {
-            let asked = Snapshot::of(&metrics);
+            let asked = Instant::now();
             self.shared.set(|state| state.answer = None);
             let sign = SignOfLife {
                 shared: Arc::clone(&self.shared),
@@ -197,22 +197,28 @@ impl<F: FnMut(Report)> Watch<F> {
             };
             self.handle.spawn(async move { sign.give() });
             let is_answered = |state: &State| state.answer.is_some();
-            if !self.shared.wait(self.settings.limit, is_answered) {
+            let half = self.settings.limit / 2;
+            let is_late = !self.shared.wait(half, is_answered);
+            let halfway = is_late.then(|| Snapshot::of(&metrics));
+            // Compared with halfway: who came back since the question, and not again, is stuck as well.
+            if let Some(halfway) = halfway
+                && !self.shared.wait(self.settings.limit - half, is_answered)
+            {
                 let now = Snapshot::of(&metrics);
-                let workers = now.workers.iter().zip(&asked.workers).enumerate();
-                // A worker may have slept when it was asked, and have been woken to something else.
+                let workers = now.workers.iter().zip(&halfway.workers).enumerate();
+                // A worker may have slept halfway, and have been woken to something else.
                 let is_stuck = |now: &Worker, then| !now.parked && !now.came_back_since(then);
                 let stuck =
                     workers.filter_map(|(index, (now, then))| is_stuck(now, then).then_some(index));
                 let stuck = stuck.collect();
-                self.tell(Event::Stalled(now.at - asked.at, stuck), now);
+                self.tell(Event::Stalled(now.at - asked, stuck), now);
                 self.shared.wait(Duration::MAX, is_answered);
                 let now = Snapshot::of(&metrics);
                 // Whoever is only now on his way back was told of with the stall.
                 let untold = held.iter_mut().filter(|(_, is_told)| !is_told);
                 untold.for_each(|(since, _)| *since = now.at);
                 if self.shared.lock().answer == Some(true) {
-                    self.tell(Event::Recovered(now.at - asked.at), now);
+                    self.tell(Event::Recovered(now.at - asked), now);
                 }
             }
             let now = Snapshot::of(&metrics);

@@ -55,22 +55,22 @@ fn next(reports: &Receiver<Report>) -> Report {
 
 /// Blocks so many workers until the returned ends are dropped.
 fn block(runtime: &Handle, number: usize) -> Vec<SyncSender<()>> {
-    let begun = Arc::new(Barrier::new(number + 1));
     let block = |_| {
         let (end, ended) = sync_channel(1);
-        let begun = Arc::clone(&begun);
+        let begun = Arc::new(Barrier::new(2));
+        let begins = Arc::clone(&begun);
         runtime.spawn(async move {
-            begun.wait();
+            begins.wait();
             assert_eq!(
                 ended.recv_timeout(NEVER),
                 Err(RecvTimeoutError::Disconnected)
             );
         });
+        // This thread is no worker. One after the other, since a worker may take two at once.
+        begun.wait();
         end
     };
-    let ends = (0..number).map(block).collect();
-    begun.wait(); // this thread is no worker
-    ends
+    (0..number).map(block).collect()
 }
 
 /// Lets real time pass, for what must not change meanwhile.
@@ -265,6 +265,38 @@ fn a_runtime_with_too_much_to_do_is_stalled_and_no_worker_stuck() {
         "{stalled}"
     );
     drop(busy);
+}
+
+#[test]
+fn a_worker_that_is_stuck_soon_after_the_question_is_named() {
+    // It looks at its metrics after each task, and at the question only when it has no other.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .event_interval(1)
+        .global_queue_interval(u32::MAX)
+        .enable_time()
+        .build()
+        .unwrap();
+    let (_watchdog, reports) = watch(&runtime, SETTINGS);
+    let (end, ended) = sync_channel(1);
+    let sticks = async move {
+        while Handle::current().metrics().global_queue_depth() == 0 {
+            yield_now().await;
+        }
+        yield_now().await; // it is back once more
+        assert_eq!(
+            ended.recv_timeout(NEVER),
+            Err(RecvTimeoutError::Disconnected)
+        );
+    };
+    // From within, so that it is in the worker's own queue.
+    runtime.spawn(async { drop(tokio::spawn(sticks)) });
+    let stalled = next(&reports);
+    assert!(
+        matches!(&stalled.event, Event::Stalled(_, held) if *held == [0]),
+        "{stalled}"
+    );
+    drop::<SyncSender<()>>(end);
 }
 
 #[test]
