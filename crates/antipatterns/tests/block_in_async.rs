@@ -74,19 +74,21 @@ fn with_workers_blocked(calls: usize, patience: Duration) -> Vec<Result<(), Recv
         .worker_threads(2)
         .build()
         .unwrap();
-    let begun = Arc::new(Barrier::new(calls + 1));
     let (ends, jobs): (Vec<_>, Vec<_>) = (0..calls).map(|_| sync_channel(1)).unzip();
     let jobs: Vec<_> = jobs
         .into_iter()
         .map(|end| {
-            let begun = Arc::clone(&begun);
-            runtime.spawn(respond(move || {
-                begun.wait();
+            let begun = Arc::new(Barrier::new(2));
+            let begins = Arc::clone(&begun);
+            let job = runtime.spawn(respond(move || {
+                begins.wait();
                 job(&end, patience)
-            }))
+            }));
+            // This thread is no worker. One after the other, since a worker may take two at once.
+            begun.wait();
+            job
         })
         .collect();
-    begun.wait(); // this thread is no worker
     runtime.spawn(async move {
         for end in ends {
             end.send(()).ok();

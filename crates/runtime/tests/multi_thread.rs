@@ -81,14 +81,19 @@ fn text(output: &Output) -> String {
 fn so_many_workers_run_at_once_under_the_name_asked_for() {
     let runtime = started(3, LIMIT);
     assert_eq!(runtime.handle().metrics().num_workers(), 3);
-    // Each task blocks its worker until three of them do.
+    // Each task blocks its worker until three of them do. One after the other: a worker may take two
+    // at once, and nobody takes the second from it.
     let barrier = Arc::new(Barrier::new(3));
     let tasks = [(); 3].map(|()| {
-        let barrier = Arc::clone(&barrier);
-        runtime.handle().spawn(async move {
+        let (barrier, begun) = (Arc::clone(&barrier), Arc::new(Barrier::new(2)));
+        let begins = Arc::clone(&begun);
+        let task = runtime.handle().spawn(async move {
+            begins.wait();
             barrier.wait();
             thread_name()
-        })
+        });
+        begun.wait(); // this thread is no worker
+        task
     });
     let names = runtime.handle().block_on(async {
         let mut names = BTreeSet::new();

@@ -257,14 +257,17 @@ fn sum_of_two(flavor: Flavor, patience: Duration) -> u32 {
     let adds = async move || {
         let sum = Arc::new(AtomicU32::new(0));
         let between = Arc::new(AtomicU32::new(0));
-        let tasks = [(); 2].map(|()| {
-            let (sum, between) = (Arc::clone(&sum), Arc::clone(&between));
-            tokio::spawn(async move {
-                let seen = sum.load(Ordering::SeqCst);
-                between.fetch_add(1, Ordering::SeqCst);
-                spin_until(patience, || between.load(Ordering::SeqCst) == 2);
-                sum.store(seen + 1, Ordering::SeqCst);
-            })
+        let tasks = [1, 2].map(|number| {
+            let (its_sum, its_between) = (Arc::clone(&sum), Arc::clone(&between));
+            let task = tokio::spawn(async move {
+                let seen = its_sum.load(Ordering::SeqCst);
+                its_between.fetch_add(1, Ordering::SeqCst);
+                spin_until(patience, || its_between.load(Ordering::SeqCst) == 2);
+                its_sum.store(seen + 1, Ordering::SeqCst);
+            });
+            // Else one worker may take both at once.
+            spin_until(patience, || between.load(Ordering::SeqCst) == number);
+            task
         });
         for task in tasks {
             task.await.unwrap();
@@ -286,15 +289,20 @@ fn an_order_taken_for_granted_holds_on_one_thread_only() {
     let order = |flavor, patience| {
         let body = async move || {
             let order = Arc::new(Mutex::new(Vec::new()));
+            let begun = Arc::new(AtomicU32::new(0));
             let tasks = ["first", "second"].map(|name| {
-                let order = Arc::clone(&order);
-                tokio::spawn(async move {
+                let (order, its_begun) = (Arc::clone(&order), Arc::clone(&begun));
+                let task = tokio::spawn(async move {
+                    its_begun.fetch_add(1, Ordering::SeqCst);
                     if name == "first" {
                         // Another thread may be as slow as this at any time.
                         spin_until(patience, || !order.lock().unwrap().is_empty());
                     }
                     order.lock().unwrap().push(name);
-                })
+                });
+                // Else one worker may take both at once.
+                spin_until(patience, || begun.load(Ordering::SeqCst) > 0);
+                task
             });
             for task in tasks {
                 task.await.unwrap();
@@ -330,14 +338,15 @@ fn several_threads_forgive_only_until_all_of_them_block() {
     let gate = Arc::new(gate);
     let begun = Arc::new(AtomicU32::new(0));
     let all_blocked = run_on(TWO_WORKERS, SHORT, async move || {
-        for _ in 0..2 {
-            let (gate, begun) = (Arc::clone(&gate), Arc::clone(&begun));
+        for number in 1..=2 {
+            let (gate, begins) = (Arc::clone(&gate), Arc::clone(&begun));
             tokio::spawn(async move {
-                begun.fetch_add(1, Ordering::SeqCst);
+                begins.fetch_add(1, Ordering::SeqCst);
                 blocked_at(&gate);
             });
+            // One after the other: a worker may take both at once, and nobody takes the second from it.
+            assert!(spin_until(LIMIT, || begun.load(Ordering::SeqCst) == number));
         }
-        assert!(spin_until(LIMIT, || begun.load(Ordering::SeqCst) == 2));
         tokio::spawn(async {}).await.unwrap();
     });
     assert_eq!(all_blocked, Err(Fault::Waiting(SHORT)));
