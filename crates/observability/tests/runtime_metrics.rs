@@ -277,9 +277,10 @@ fn a_worker_that_is_stuck_soon_after_the_question_is_named() {
         .enable_time()
         .build()
         .unwrap();
-    let (_watchdog, reports) = watch(&runtime, SETTINGS);
+    let (begun, has_begun) = sync_channel(1);
     let (end, ended) = sync_channel(1);
     let sticks = async move {
+        begun.send(()).unwrap();
         while Handle::current().metrics().global_queue_depth() == 0 {
             yield_now().await;
         }
@@ -289,8 +290,9 @@ fn a_worker_that_is_stuck_soon_after_the_question_is_named() {
             Err(RecvTimeoutError::Disconnected)
         );
     };
-    // From within, so that it is in the worker's own queue.
-    runtime.spawn(async { drop(tokio::spawn(sticks)) });
+    runtime.spawn(sticks);
+    has_begun.recv_timeout(NEVER).unwrap(); // or the question might be taken along with it
+    let (_watchdog, reports) = watch(&runtime, SETTINGS);
     let stalled = next(&reports);
     assert!(
         matches!(&stalled.event, Event::Stalled(_, held) if *held == [0]),
