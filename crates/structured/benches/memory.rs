@@ -22,11 +22,16 @@ use tokio::task::yield_now;
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-const INPUTS: [u64; 2] = [100_000, 1_000_000];
 const LIMIT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 fn main() {
     divan::main();
+}
+
+/// As a test, too few to mean anything.
+fn inputs() -> [u64; 2] {
+    let trial = std::env::args().any(|argument| argument == "--test");
+    [100_000, 1_000_000].map(|inputs| if trial { inputs / 1_000 } else { inputs })
 }
 
 fn runtime() -> Runtime {
@@ -44,7 +49,7 @@ async fn work(input: u64) -> Result<u64, ()> {
     Ok(black_box(input))
 }
 
-#[divan::bench(args = INPUTS, sample_count = 1, sample_size = 1)]
+#[divan::bench(args = inputs(), sample_count = 1, sample_size = 1)]
 fn ordered_batch(bencher: Bencher<'_, '_>, inputs: u64) {
     bencher.with_inputs(runtime).bench_local_refs(|runtime| {
         runtime.block_on(async {
@@ -54,7 +59,7 @@ fn ordered_batch(bencher: Bencher<'_, '_>, inputs: u64) {
     });
 }
 
-#[divan::bench(args = INPUTS, sample_count = 1, sample_size = 1)]
+#[divan::bench(args = inputs(), sample_count = 1, sample_size = 1)]
 fn keyed_batch(bencher: Bencher<'_, '_>, inputs: u64) {
     bencher.with_inputs(runtime).bench_local_refs(|runtime| {
         runtime.block_on(async {
@@ -69,12 +74,12 @@ fn keyed_batch(bencher: Bencher<'_, '_>, inputs: u64) {
     });
 }
 
-#[divan::bench(args = INPUTS, sample_count = 1, sample_size = 1)]
+#[divan::bench(args = inputs(), sample_count = 1, sample_size = 1)]
 fn fan_out_as_finished(bencher: Bencher<'_, '_>, inputs: u64) {
     fanned_out(bencher, inputs, Order::AsFinished);
 }
 
-#[divan::bench(args = INPUTS, sample_count = 1, sample_size = 1)]
+#[divan::bench(args = inputs(), sample_count = 1, sample_size = 1)]
 fn fan_out_as_given(bencher: Bencher<'_, '_>, inputs: u64) {
     fanned_out(bencher, inputs, Order::AsGiven);
 }
