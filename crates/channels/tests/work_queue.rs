@@ -95,6 +95,21 @@ fn handlers_that_never_await_run_on_several_threads_at_once() {
     });
 }
 
+#[tokio::test]
+async fn a_worker_that_nobody_waits_behind_does_one_job_after_the_other() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let its_done = Arc::clone(&done);
+    let (queue, _outcomes) = work_queue(limits(1, 20), move |()| {
+        its_done.fetch_add(1, Ordering::SeqCst);
+        async {}
+    });
+    for _ in 0..20 {
+        queue.try_push(()).unwrap();
+    }
+    let at_the_next_turn = tokio::spawn(async move { done.load(Ordering::SeqCst) });
+    assert_eq!(at_the_next_turn.await.unwrap(), 20);
+}
+
 /// Two workers that share a receiver, each letting go of the lock before the work, as one reads it.
 #[test]
 fn harm_workers_that_only_let_go_of_the_lock_do_not_always_run_at_once() {

@@ -586,6 +586,14 @@ fn work_that_never_awaits_is_done_on_several_threads_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_nobody_waits_behind_does_one_input_after_the_other() {
+    let (taken, inputs) = endless();
+    let _ends = fan_out(limits(1, 19), Order::AsFinished, inputs, async |_| ());
+    let at_the_next_turn = tokio::spawn(async move { taken.load(Ordering::SeqCst) });
+    assert_eq!(at_the_next_turn.await.unwrap(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn workers_that_never_wait_leave_other_tasks_their_turns() {
     let (taken, inputs) = endless();
     let ends = fan_out(

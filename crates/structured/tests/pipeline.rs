@@ -295,6 +295,18 @@ async fn a_place_is_reserved_before_the_source_is_asked() {
 // Concurrency
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_nobody_waits_behind_does_one_item_after_the_other() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let its_done = Arc::clone(&done);
+    let _pipeline = numbers(20, 20).concurrent_stage("work", n(1), move |item| {
+        its_done.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(item) }
+    });
+    let at_the_next_turn = tokio::spawn(async move { done.load(Ordering::SeqCst) });
+    assert_eq!(at_the_next_turn.await.unwrap(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_stages_work_at_the_same_time() {
     let started = Instant::now();
     let pipeline = numbers(1, 10)
