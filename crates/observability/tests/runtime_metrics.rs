@@ -1,7 +1,8 @@
 //! What the watchdog sees, and what the metrics do not say.
 //!
-//! Real threads and the real clock, so nothing is asserted of how long something took. What blocks a
-//! runtime is released by the report, or by the test after it has seen what it waits for.
+//! Real threads and the real clock, so a stall may be told a second late on a busy machine; nothing
+//! else is asserted of how long something took. What blocks a runtime is released by the report, or by
+//! the test after it has seen what it waits for.
 #![cfg(test)] // so that the lints take the helpers for what they are
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -127,6 +128,18 @@ fn a_stall_of_the_only_thread_is_told_while_it_lasts_and_its_end_after() {
         assert!(lasted >= waited);
         assert_eq!(recovered.metrics.queued, 0);
     });
+}
+
+#[test]
+fn a_stall_is_told_at_the_limit_and_not_at_twice_the_limit() {
+    let runtime = one_thread(); // which nobody runs
+    let limit = Duration::from_secs(1);
+    let (_watchdog, reports) = watch(&runtime, Settings { limit, ..SETTINGS });
+    let stalled = next(&reports);
+    assert!(
+        matches!(stalled.event, Event::Stalled(waited, _) if (limit..2 * limit).contains(&waited)),
+        "{stalled}"
+    );
 }
 
 #[test]
